@@ -38,7 +38,7 @@ pub(crate) struct Plan {
     /// The users. If there are more sessions than users, several sessions share a user.
     pub(crate) users: Vec<String>,
     pub(crate) sessions: usize,
-    /// The number of sessions that send; the other ones only listen. With [`Dialect::Polling`], all of them send.
+    /// The number of sessions that send; the other sessions only listen. With [`Dialect::Polling`], all of them send.
     pub(crate) senders: usize,
     /// Unanswered smiles per sender; 1 with [`Dialect::Polling`], whatever this value is.
     pub(crate) unanswered: usize,
@@ -47,7 +47,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// A plan for our server: the default number of sessions, all of which send.
+    /// A plan for servers of TheSmilingChat, with the default number of sessions, all of which send.
     pub(crate) async fn smiles(servers: &[Server], unanswered: usize, duration: Duration) -> Self {
         Self::new(Dialect::Smiles, servers, users(servers[0].address).await, unanswered, duration)
     }
@@ -104,7 +104,7 @@ impl Plan {
     }
 }
 
-/// The figures of one run of the load, or the medians of several.
+/// The figures of one run of the load, or the medians of the figures of several runs.
 #[derive(Clone, Copy)]
 pub(crate) struct Figures {
     /// Answers per second: acks, or echoes.
@@ -115,7 +115,7 @@ pub(crate) struct Figures {
     pub(crate) processor_micros: f64,
     /// The share of one CPU that the load uses. The load has one thread; if its share is near 1, it is the bottleneck.
     pub(crate) load_busy: f64,
-    /// The index lag in smiles at the end, if the servers report it; the maximum of several runs.
+    /// The index lag in smiles when the load ends, if the servers report it. For several runs, the maximum.
     pub(crate) index_behind: Option<f64>,
     /// CPU time of MySQL per answer, if known.
     pub(crate) mysql_micros: Option<f64>,
@@ -123,11 +123,11 @@ pub(crate) struct Figures {
     pub(crate) p50_millis: f64,
     /// 99th percentile of the latency from a smile to its ack or echo.
     pub(crate) p99_millis: f64,
-    /// Smiles per append; NaN for other servers.
+    /// Smiles per append; NaN for servers that report no appends.
     pub(crate) batch: f64,
     /// Smiles refused by a busy server.
     pub(crate) refused: f64,
-    /// Smiles that were never answered.
+    /// Smiles that were neither answered nor refused.
     pub(crate) unanswered: f64,
 }
 
@@ -137,7 +137,7 @@ impl Figures {
         self.processor_micros + self.mysql_micros.unwrap_or_default()
     }
 
-    /// The CPU share of the servers, as if all of their CPU time fell within the run.
+    /// The share of one CPU that the servers use, as if the deferred indexing ended together with the load.
     pub(crate) fn busy(&self) -> f64 {
         self.processor_micros * self.per_second / 1e6
     }

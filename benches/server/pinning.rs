@@ -16,7 +16,7 @@ pub(crate) enum Core {
     Any,
 }
 
-/// Whether `taskset` exists and this process may use CPU 0 and CPU 1.
+/// Whether `taskset` exists and can run a process on CPU 0 and on CPU 1.
 static POSSIBLE: LazyLock<bool> = LazyLock::new(|| {
     ["0", "1"].iter().all(|processor| {
         let mut trial = Command::new("taskset");

@@ -1,5 +1,5 @@
-//! The report: tables on the console and, for a run of all measurements, a document with plots. A full run writes it as
-//! docs/RESULTS.md.
+//! The report: tables on the console and, for a run of all measurements, a document with plots. After a full run,
+//! the document is docs/RESULTS.md.
 
 mod machine;
 mod plot;
@@ -21,7 +21,7 @@ const DOCUMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
 /// The folder for the results of a quick run.
 const DRAFTS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/results");
 
-/// The markers around the handwritten part. Each new document copies that part from docs/RESULTS.md.
+/// The markers around the handwritten part, which each new document takes over from docs/RESULTS.md.
 const BY_HAND: [&str; 2] = ["<!-- by hand: what falls short -->", "<!-- end of what is by hand -->"];
 
 /// The database that a figure belongs to.
@@ -33,7 +33,7 @@ pub(crate) enum Store {
     MySql,
 }
 
-/// The figures by their names in the template.
+/// The figures by their names in the template, and the bars of the plots.
 #[derive(Default)]
 pub(crate) struct Report {
     figures: BTreeMap<String, String>,
@@ -72,27 +72,27 @@ impl Report {
         self.figures.insert("rounds".to_owned(), scale.rounds.to_string());
         self.figures.insert("sustained".to_owned(), format!("{} s", scale.sustained.as_secs()));
         let folder = Path::new(if full { DOCUMENTS } else { DRAFTS });
-        std::fs::create_dir_all(folder).expect("a folder for the results");
+        std::fs::create_dir_all(folder).expect("the folder for the results was not created");
         let kept = std::fs::read_to_string(Path::new(DOCUMENTS).join("RESULTS.md")).unwrap_or_default();
-        std::fs::write(folder.join("RESULTS.md"), self.document(&kept)).expect("the results are written");
+        std::fs::write(folder.join("RESULTS.md"), self.document(&kept)).expect("the results were not written");
         let with_mysql = if MySql::process().is_some() { "MySQL included" } else { "without MySQL" };
         for (store, title, times_of, file) in [
             (Store::Sqlite, "One replica on SQLite", "database included", "results-sqlite.svg"),
             (Store::MySql, "Replicas on MySQL", with_mysql, "results-mysql.svg"),
         ] {
             let bars = self.bars.remove(&store).unwrap_or_default();
-            svg::save(folder.join(file), &plot::draw(title, times_of, &bars)).expect("a plot is written");
+            svg::save(folder.join(file), &plot::draw(title, times_of, &bars)).expect("a plot was not written");
         }
         println!("written: {}", folder.join("RESULTS.md").display());
     }
 
-    /// Fills the template with all figures and with the handwritten part of the current document, `so_far`, if it has
-    /// one.
+    /// Fills the template with all figures, and with the handwritten part of the previous document, `so_far`, if that
+    /// document has one.
     fn document(&self, so_far: &str) -> String {
         let mut document = String::new();
         let mut rest = TEMPLATE;
         while let Some((before, after)) = rest.split_once("{{") {
-            let (name, after) = after.split_once("}}").expect("a name ends");
+            let (name, after) = after.split_once("}}").expect("a name in the template did not end");
             document += before;
             document += self.figures.get(name).map_or("not measured", String::as_str);
             rest = after;
@@ -110,7 +110,7 @@ fn by_hand(document: &str) -> Option<&str> {
     Some(document.split_once(BY_HAND[0])?.1.split_once(BY_HAND[1])?.0)
 }
 
-/// Formats a number rounded to an integer, with commas between the thousands.
+/// Formats a number rounded to an integer, with commas as thousands separators.
 pub(crate) fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut grouped = String::new();

@@ -19,9 +19,9 @@ const MYSQL_FORM: &str = "mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE";
 /// The location of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreUrl {
-    /// A file that only one process may use at a time.
+    /// An SQLite file, which only one process can use at a time.
     Sqlite(PathBuf),
-    /// A database that any number of replicas share.
+    /// A MySQL database, which several replicas can share.
     MySql(MySqlUrl),
 }
 
@@ -40,7 +40,7 @@ impl FromStr for StoreUrl {
 }
 
 /// The path of an SQLite file. Expands a leading `~/`, since shells do not expand it in an argument that begins with
-/// `sqlite:`. Refuses every other path that begins with `~`.
+/// `sqlite:`. Refuses `~/` alone and every other path that begins with `~`.
 fn sqlite_path(path: &str) -> Result<PathBuf, InvalidValue> {
     if path.is_empty() || path.starts_with(':') {
         return Err("sqlite: needs the path of a file, as in sqlite:/var/lib/smilingchat.db".into());
@@ -68,8 +68,7 @@ pub struct MySqlUrl {
     pub user: String,
     /// The password, if the URL contains one.
     pub password: Option<String>,
-    /// The file with the password, which overrides the password in the URL. Its content may change while the program
-    /// runs.
+    /// The file with the password. This password overrides the one in the URL, and may change while the program runs.
     pub password_file: Option<PathBuf>,
     /// The database, which must exist; its tables are created on first use.
     pub database: String,
@@ -156,12 +155,12 @@ mod tests {
         assert_eq!("sqlite:chat.db".parse(), Ok(StoreUrl::Sqlite("chat.db".into())));
         assert_eq!("sqlite:///var/chat.db".parse(), Ok(StoreUrl::Sqlite("/var/chat.db".into())));
         for wrong in ["", "sqlite:", "sqlite::memory:", "postgres://x/y", "chat.db"] {
-            assert!(wrong.parse::<StoreUrl>().is_err(), "accepted {wrong}");
+            assert!(wrong.parse::<StoreUrl>().is_err(), "{wrong} was accepted");
         }
     }
 
     #[test]
-    fn a_tilde_at_the_start_of_a_path_is_the_home_directory() {
+    fn a_path_in_the_home_directory_is_expanded_and_unusable_paths_are_refused() {
         let home = BaseDirs::new().unwrap().home_dir().to_owned();
         for text in ["sqlite:~/a/x.db", "sqlite://~/a/x.db"] {
             assert_eq!(text.parse(), Ok(StoreUrl::Sqlite(home.join("a/x.db"))), "{text} was not expanded");

@@ -1,8 +1,8 @@
 //! Load shedding by the expected delay of the store.
 //!
-//! Sheds by delay instead of queue length, as Controlled Delay (`CoDel`, RFC 8289) does; the length is only the last
-//! resort. When the store is the bottleneck, the queue in front of it holds at most about as many smiles as the store
-//! commits in half a second.
+//! Sheds by delay instead of queue length, as Controlled Delay (`CoDel`, RFC 8289) does; a limit on the length is only
+//! the last resort. When the store is the bottleneck, the queue in front of it holds at most about as many smiles as
+//! the store commits in half a second.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ pub(crate) const UNAVAILABLE_AFTER: Duration = Duration::from_millis(600);
 /// The measured speed of the store.
 #[derive(Default)]
 pub(crate) struct Pressure {
-    /// The maximum number of smiles that the running batch, or the last one, may hold.
+    /// The limit on the number of smiles in the running batch or, between batches, in the last one.
     largest_batch: usize,
     /// When the running batch began.
     batch_began: Option<Instant>,
@@ -40,8 +40,8 @@ pub(crate) struct Pressure {
 }
 
 impl Pressure {
-    /// Records the start of a batch of at most `largest_batch` smiles. All time until the batch ends counts as store
-    /// delay.
+    /// Records the start of a batch of at most `largest_batch` smiles. The whole time until the batch ends counts as
+    /// store delay.
     pub(crate) fn batch_began(&mut self, now: Instant, largest_batch: usize) {
         (self.batch_began, self.largest_batch) = (Some(now), largest_batch);
     }
@@ -72,8 +72,8 @@ impl Pressure {
         Err(Refusal::temporary(ErrorCode::Overloaded, message, hint))
     }
 
-    /// The expected remaining time of the running batch, plus that of the later batches up to the one with this smile.
-    /// Zero if no batch is running.
+    /// The expected remaining time of the running batch, plus the expected time of the later batches up to and
+    /// including the one with this smile. Zero if no batch is running.
     fn expected_wait(&self, now: Instant, waiting: usize) -> Duration {
         let Some(began) = self.batch_began else { return Duration::ZERO };
         let elapsed = now.duration_since(began);
@@ -90,7 +90,7 @@ mod tests {
 
     const LARGEST_BATCH: usize = 1000;
 
-    /// A store that runs a batch after many batches that took `per_batch` each.
+    /// A store that has just begun a batch, after many batches that took `per_batch` each.
     fn busy(per_batch: Duration) -> (Pressure, Instant) {
         let mut now = Instant::now();
         let mut pressure = Pressure::default();
@@ -108,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn a_fast_store_admits_a_long_queue() {
+    fn a_fast_store_admits_smiles_until_the_queue_is_full() {
         let (pressure, now) = busy(Duration::from_millis(20));
         assert_eq!(pressure.check(now, 8000), Ok(()));
         assert_eq!(refused(pressure.check(now, QUEUE)), Some((ErrorCode::Overloaded, RETRY_AFTER_FULL)));
     }
 
     #[test]
-    fn one_slow_commit_does_not_shed() {
+    fn a_slow_store_admits_a_short_queue() {
         let (pressure, now) = busy(Duration::from_millis(200));
         assert_eq!(pressure.check(now, 900), Ok(()));
     }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn smaller_batches_shed_earlier() {
+    fn a_queue_is_refused_earlier_if_batches_are_smaller() {
         let (mut pressure, now) = busy(Duration::from_millis(20));
         assert_eq!(pressure.check(now, 900), Ok(()));
         pressure.batch_began(now, 16);

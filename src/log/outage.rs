@@ -1,8 +1,8 @@
 //! Logs two lines per outage of the store, one when the outage starts and one when it ends, however many smiles are
 //! refused.
 //!
-//! A store that has just recovered may fail briefly under the load that built up meanwhile. Therefore, a failure soon
-//! after an outage is logged only if it lasts.
+//! A store that has just recovered may fail briefly under the load that built up during the outage. Therefore, a
+//! failure soon after an outage is logged only if it lasts.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ const RECOVERY: Duration = Duration::from_secs(30);
 /// A failure shorter than this counts as brief.
 const BRIEF: Duration = Duration::from_secs(2);
 
-/// The current outage, if any, and the end of the last logged one.
+/// The current outage, if there is one, and the end of the last logged outage.
 #[derive(Default)]
 pub(super) struct Outage {
     since: Option<Instant>,

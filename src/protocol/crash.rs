@@ -22,11 +22,12 @@ pub enum CrashMode {
 /// A request for a crash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CrashRequest {
-    /// Id of the replica. If missing, the server picks the replica with the longest uptime among those that are ready
-    /// and not behind, renewed their lease within the last 2.5 s, accept crash requests, and have not received one yet.
+    /// Id of the replica. Without an id, the server picks the replica with the longest uptime among those that are
+    /// ready and not behind, have renewed their lease within the last 2.5 s, accept crash requests, and have not
+    /// received one yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replica: Option<String>,
-    /// How the replica crashes; [`CrashMode::Exit`] if missing.
+    /// How the replica crashes; by default, [`CrashMode::Exit`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<CrashMode>,
 }

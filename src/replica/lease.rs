@@ -1,4 +1,4 @@
-//! The lease of this replica, and the list of replicas as last read.
+//! The lease of this replica, and the list of replicas from the last successful read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,11 +11,11 @@ use crate::store::{LEASE, MySql, Registration, ReplicaRecord, ReplicaStatus, Sto
 /// The lease of a replica on a shared store.
 pub(super) struct Lease {
     pub(super) store: Arc<MySql>,
-    /// When the last successful renewal began. The store counts the lease from this moment or a later one.
+    /// When the last successful renewal began. The store counts the lease from this moment or a later moment.
     renewed_at: Mutex<Instant>,
     /// Whether the expiry of the lease has been logged.
     logged: AtomicBool,
-    /// The last list, and a time no later than the start of its query.
+    /// The list of replicas from the last successful read, and a time no later than the start of that read.
     last_read: Mutex<(Vec<ReplicaRecord>, Instant)>,
 }
 
@@ -36,7 +36,7 @@ impl Lease {
         self.renewed_at.lock().elapsed() <= LEASE
     }
 
-    /// Renews the lease. Logs the first failed renewal after the lease has expired, and the next successful one.
+    /// Renews the lease. Logs the first failed renewal after the lease has expired, and the next successful renewal.
     pub(super) async fn renew(&self, registration: &Registration, status: ReplicaStatus) {
         let begun = Instant::now();
         let renewed = self.store.renew(registration, status).await;

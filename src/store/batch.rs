@@ -66,7 +66,7 @@ impl Batch {
     /// Decodes a row of the log.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if this version cannot decode it.
+    /// [`StoreError::Unavailable`] if this version cannot decode the row.
     pub(super) fn decode(token: i64, payload: &[u8], directory: &UserDirectory) -> Result<Self, StoreError> {
         let damaged = || {
             StoreError::Unavailable(
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_row_is_an_error() {
+    fn rows_that_are_malformed_or_have_a_newer_format_are_refused() {
         let mut row = encode(&[smile(7, 0)], &directory());
         let empty = encode(&[], &directory());
         for bytes in [&b""[..], b"nonsense", &row[..row.len() - 1], &empty] {

@@ -1,4 +1,4 @@
-//! The log in both databases: appends, reads and removes batches.
+//! Appends, reads and removes batches of the log, on SQLite and on MySQL.
 
 use std::time::Duration;
 
@@ -33,9 +33,9 @@ pub(crate) struct LogState {
 /// Consecutive batches of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogPage {
-    /// The state of the log, from the same snapshot.
+    /// The state of the log, from the same snapshot as the batches.
     pub state: LogState,
-    /// The token of the last batch before the page, if the log has one.
+    /// The token of the last batch before the page, if the log has such a batch.
     pub previous: Option<i64>,
     /// The batches, in order, without gaps.
     pub batches: Vec<Batch>,
@@ -84,8 +84,8 @@ impl Store {
         Ok(self.page(&rows)?.state)
     }
 
-    /// Reads at most `batches` batches that begin after `after`. If a batch holds `after`, it must end there: the page
-    /// lacks the rest of a batch that ends later.
+    /// Reads at most `batches` batches that begin after `after`. If a batch holds `after`, that batch must end at
+    /// `after`, since the page does not contain the rest of a batch that ends later.
     ///
     /// # Errors
     /// [`StoreError::Replaced`] if the tables are gone from a MySQL database, else [`StoreError::Unavailable`].
@@ -119,8 +119,8 @@ impl Store {
     }
 
     /// Reads the batches that hold these offsets, in order and without repeats. For an offset that no batch holds,
-    /// reads the last batch before that offset, if there is one. `offsets` may have at most 500 elements, the limit of
-    /// SQLite for the terms of a compound `SELECT`.
+    /// reads the last batch before that offset, if there is one. `offsets` must not have more than 500 elements, the
+    /// limit of SQLite for the terms of a compound `SELECT`.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

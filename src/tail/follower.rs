@@ -13,7 +13,7 @@ use super::Tail;
 use crate::model::Offset;
 use crate::store::{Batch, Following, MySql, StoreError};
 
-/// Bounds of the pause between two polls, which doubles while the log does not grow.
+/// Bounds of the pause between two polls. The pause doubles while the log does not grow.
 const SHORTEST_POLL: Duration = Duration::from_millis(2);
 const LONGEST_POLL: Duration = Duration::from_millis(10);
 
@@ -131,7 +131,7 @@ impl Follower {
     }
 
     /// Polls the log for `time`. Stops early and returns `true` when an outage ends. Also stops early, but returns
-    /// `false`, when all connections are discarded, for example because the address points to another server.
+    /// `false`, when all connections are discarded, for example because the host name points to another server.
     async fn poll(&mut self, time: Duration) -> Result<bool, StoreError> {
         let (end, server) = (Instant::now() + time, self.store.generation());
         let (mut pause, mut failed) = (SHORTEST_POLL, false);

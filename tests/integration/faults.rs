@@ -1,7 +1,8 @@
 //! MySQL and several replicas under load. Random kills, freezes and network failures must not lose, duplicate or
 //! reorder a smile.
 //!
-//! A seed determines which faults happen, and after how many smiles. A freeze lasts a fixed time, or until an event.
+//! A seed determines which faults happen, and after how many smiles. MySQL is frozen for a fixed time; a replica is
+//! frozen until another replica lists it as lost and 20 more smiles have been stored.
 
 use std::time::{Duration, Instant};
 
@@ -115,7 +116,7 @@ const FROZEN: Duration = Duration::from_secs(30);
 /// Time limit for each replica to ack a smile after the freeze.
 const ACKED_AGAIN: Duration = Duration::from_secs(5);
 
-/// The maximum number of lines that a replica logs about the freeze.
+/// The maximum number of lines that a replica logs during the freeze and the recovery.
 const LINES: usize = 10;
 
 /// The maximum number of connections that a replica opens for statements and the binary log, not counting probes.
@@ -170,7 +171,7 @@ async fn a_freeze_of_mysql_loses_no_smile_and_causes_few_connections_and_log_lin
         let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
         assert!(
             said.iter().all(|lines| *lines <= LINES),
-            "too many lines, {said:?}: {}",
+            "the replicas logged too many lines, {said:?}: {}",
             fleet.members[0].process().log()
         );
     };
@@ -182,12 +183,12 @@ async fn a_freeze_of_mysql_loses_no_smile_and_causes_few_connections_and_log_lin
     script("stop", MYSQL_TO_FREEZE).await;
 }
 
-/// Resumes sessions concurrently until the server has as many connections as all replicas together may open. Returns
+/// Resumes sessions concurrently until the server has as many connections as all replicas together can open. Returns
 /// the number of connections.
 async fn open_all_connections(fleet: &Fleet) -> i64 {
     let epoch = TestClient::connect(fleet.members[0].listen, "viola").await.epoch();
     let query = format!("?user=viola&after=0&epoch={epoch}");
-    let most = i64::try_from(fleet.members.len() * CONNECTIONS).expect("the number of connections fits");
+    let most = i64::try_from(fleet.members.len() * CONNECTIONS).expect("the number of connections was too large");
     let mut connected = 0;
     eventually("all connections are open", async || {
         let asked = fleet.addresses().into_iter().flat_map(|replica| [replica; SESSIONS]);

@@ -9,7 +9,7 @@ use crate::support::client::{TestClient, id, offset};
 use crate::support::replica::TestReplica;
 
 #[tokio::test]
-async fn every_other_session_of_both_users_receives_a_smile_and_no_stranger_does() {
+async fn all_sessions_of_both_users_except_the_sending_one_receive_a_smile_and_no_stranger_does() {
     let replica = TestReplica::start(&[]).await;
     let mut sender = TestClient::connect(replica.address, "anna").await;
     let mut others = Vec::new();
@@ -33,7 +33,7 @@ async fn every_other_session_of_both_users_receives_a_smile_and_no_stranger_does
     sender.expect_alive().await;
 }
 
-/// Sends `count` smiles, 40 at a time; returns the ids and offsets of the admitted ones in the order of the acks.
+/// Sends `count` smiles, 40 at a time; returns the ids and offsets of the admitted smiles in the order of the acks.
 async fn send_many(mut client: TestClient, name: &str, count: usize) -> Vec<(String, u64)> {
     let ids: Vec<String> = (0..count).map(|number| format!("{name}{number}")).collect();
     let mut acked = Vec::new();
@@ -94,7 +94,7 @@ async fn answers(client: &mut TestClient, count: usize) -> Answers {
     while acked.len() < count || received.len() < count {
         let frame = client.next().await;
         if frame["type"] == "ack" {
-            assert_eq!(acked.insert(id(&frame), offset(&frame)), None, "one frame got two acks");
+            assert_eq!(acked.insert(id(&frame), offset(&frame)), None, "one id got two acks");
         }
         if frame["code"] == "overloaded" {
             client.send_smile(&id(&frame), "bruno").await;

@@ -49,13 +49,13 @@ async fn help_lists_every_option_and_its_environment_variable() {
     assert_eq!(options_of(serve), OPTIONS.map(str::to_owned).into(), "OPTIONS differs from the program");
     for option in OPTIONS {
         let variable = format!("SMILINGCHAT_{}", option.to_uppercase().replace('-', "_"));
-        assert!(help.contains(&format!("--{option} ")), "--{option} is missing");
-        assert!(help.contains(&variable), "{variable} is missing");
+        assert!(help.contains(&format!("--{option} ")), "the help lacks --{option}");
+        assert!(help.contains(&variable), "the help lacks {variable}");
     }
 }
 
 #[tokio::test]
-async fn an_invalid_option_exits_with_2() {
+async fn invalid_arguments_make_the_program_exit_with_2() {
     for arguments in [
         &["--bogus"][..],
         &["bogus"],
@@ -84,11 +84,11 @@ async fn an_invalid_option_exits_with_2() {
         assert!(!output.stderr.is_empty(), "{arguments:?}: no error was printed");
     }
     let output = run_program_with(&["serve"], &[("SMILINGCHAT_CAPACITY", "many")]).await;
-    assert_eq!(output.status.code(), Some(2), "the variable is not checked like its option");
+    assert_eq!(output.status.code(), Some(2), "the variable was not checked like its option");
 }
 
 #[tokio::test]
-async fn an_argument_that_is_not_utf8_exits_with_2() {
+async fn arguments_that_are_not_utf8_make_the_program_exit_with_2() {
     let text = |bytes: &'static [u8]| OsStr::from_bytes(bytes);
     for arguments in [
         vec![text(b"--capacity=\xff")],
@@ -100,8 +100,8 @@ async fn an_argument_that_is_not_utf8_exits_with_2() {
     }
 }
 
-/// Checks that the program exits with 1 and a one-line error that contains `word`. The program gets free ports
-/// unless `arguments` contains other ports.
+/// Checks that the program exits with 1 and a one-line error that contains `word`. Each listener gets a free port,
+/// unless `arguments` contains an address for that listener.
 async fn fails_with_one_line(arguments: &[&str], word: &str) {
     let free = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
     let arguments: Vec<&str> = free
@@ -120,7 +120,7 @@ async fn fails_with_one_line(arguments: &[&str], word: &str) {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_opened_exits_with_1_and_one_line() {
+async fn the_program_exits_with_1_and_one_line_if_the_store_cannot_be_opened() {
     let store = TestStore::new();
     let file = store.path();
     std::fs::write(&file, "this is not a database, but it is long enough to be read as one".repeat(50)).unwrap();
@@ -133,7 +133,7 @@ async fn a_store_that_cannot_be_opened_exits_with_1_and_one_line() {
 }
 
 #[tokio::test]
-async fn a_missing_or_empty_token_file_or_a_taken_port_exits_with_1_and_one_line() {
+async fn the_program_exits_with_1_and_one_line_without_a_token_or_a_free_port() {
     let store = TestStore::new();
     let store_option = format!("--store=sqlite:{}", store.path().display());
     let empty = store.path().with_extension("token");
@@ -220,12 +220,12 @@ async fn an_invalid_variable_is_named_in_the_error() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         stderr.contains("--capacity") && !stderr.contains("SMILINGCHAT_CAPACITY"),
-        "the error should name --capacity and not the variable: {stderr}"
+        "the error lacks --capacity, or names the variable: {stderr}"
     );
 }
 
 #[tokio::test]
-async fn one_environment_configures_every_command() {
+async fn one_environment_configures_simulate_check_replicas_and_crash() {
     let store = TestStore::new();
     let process = TestProcess::start(&store.path(), &[]).await;
     let variables = [
@@ -283,7 +283,7 @@ fn token_file(store: &TestStore) -> String {
 }
 
 #[tokio::test]
-async fn a_replica_crashes_from_the_terminal() {
+async fn a_replica_can_be_crashed_from_the_terminal() {
     let store = TestStore::new();
     let file = token_file(&store);
     let mut process = TestProcess::start(&store.path(), &[("crash-token-file", &file)]).await;
@@ -337,7 +337,7 @@ async fn the_simulator_crashes_a_replica_that_requires_a_token() {
 }
 
 #[tokio::test]
-async fn an_invalid_link_has_a_clear_message() {
+async fn an_invalid_link_is_explained_in_the_error() {
     let output = run_program_with(&["serve"], &[("SMILINGCHAT_LINKS", "Grafana=localhost:3000")]).await;
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -391,7 +391,7 @@ async fn a_simulation_that_loses_its_server_exits_with_3() {
     .await;
     server.kill().await;
     // Each interrupt ends the current stage of the simulation.
-    let id = simulation.id().expect("the simulation runs").to_string();
+    let id = simulation.id().expect("the simulation had ended").to_string();
     eventually("the simulation ends", async || {
         let ended = simulation.try_wait().expect("a status").is_some();
         if !ended {
@@ -437,7 +437,7 @@ async fn too_low_a_limit_on_open_files_is_refused_with_one_line() {
     let options = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
     let mut command = tokio::process::Command::new("prlimit");
     command.arg("--nofile=64").arg(program).args(options).arg(format!("--store=sqlite:{}", store.path().display()));
-    let output = within("the program exits", command.output()).await.expect("the program starts");
+    let output = within("the program exits", command.output()).await.expect("the program did not start");
     let stderr = String::from_utf8(output.stderr).expect("text");
     assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
     assert!(

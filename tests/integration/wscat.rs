@@ -3,7 +3,8 @@
 //!
 //! In a document, the `console` blocks that name a user form a script. In such a block, a line that begins with `$`
 //! opens a session, a line that begins with `>` is typed, and a line that begins with `<` is expected. The only other
-//! line allowed is the one that `wscat` prints to a terminal when it has connected. The test does not wait for it.
+//! line allowed is the one that `wscat` prints to a terminal when it has connected. The test does not wait for that
+//! line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -65,7 +66,7 @@ impl Terminal {
             .stderr(Stdio::inherit())
             .kill_on_drop(true)
             .spawn()
-            .expect("wscat starts: scripts/test installs it");
+            .expect("wscat did not start: scripts/test installs it");
         let keyboard = wscat.stdin.take().expect("a piped input");
         let screen = BufReader::new(wscat.stdout.take().expect("a piped output")).lines();
         let mut terminal = Self { wscat, keyboard, screen, welcome: None };
@@ -74,7 +75,7 @@ impl Terminal {
     }
 
     async fn type_line(&mut self, line: &str) {
-        self.keyboard.write_all(format!("{line}\n").as_bytes()).await.expect("wscat reads its input");
+        self.keyboard.write_all(format!("{line}\n").as_bytes()).await.expect("wscat did not read its input");
     }
 
     /// The next frame; `None` once `wscat` has exited, and for a line without a frame.
@@ -127,7 +128,7 @@ fn without_variable_values(mut frame: Value) -> Value {
 /// output.
 async fn follow(document: &'static str) -> BTreeSet<String> {
     assert!(Path::new(WSCAT).exists(), "{WSCAT} is missing: scripts/test installs it");
-    let version = Command::new(WSCAT).arg("--version").output().await.expect("wscat starts").stdout;
+    let version = Command::new(WSCAT).arg("--version").output().await.expect("wscat did not start").stdout;
     let version = String::from_utf8(version).expect("text");
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join("chat.db"), &[]).await;

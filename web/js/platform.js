@@ -1,5 +1,5 @@
-// The platform of the backend: whether it restarts crashed replicas, and the command that restarts a replica that the
-// platform leaves down. The tab's storage keeps the platform, since the page may load while no backend answers.
+// The platform of the backend: whether it restarts crashed replicas, and the command that restarts a replica when the
+// platform does not. The tab's storage keeps the platform, since the page may load while no backend answers.
 
 /** After this much silence, the page says that the backend is gone. A quick restart completes sooner. */
 export const GONE_AFTER_MS = 3_000;
@@ -10,12 +10,14 @@ const EXIT = "exit";
 const UNREADY = "unready";
 const START_PROCESS = "cargo run --release";
 const RESTART_COMPOSE = "docker compose restart backend";
-// `up` would also stop replicas beyond the one in the file, so `start` is used for several.
+// `up` would also reduce several replicas to one, the number in docker/compose.yaml, so `start` is used for several
+// replicas.
 const START_ONE = "docker compose up -d";
 const START_SEVERAL = "docker compose start backend";
 
 /**
- * Whether each platform restarts crashed replicas, and the commands for the modes in which it leaves a replica down.
+ * Whether each platform restarts crashed replicas and, by crash mode, the command that restarts a replica. A mode has no
+ * command if the platform restarts the replica, or if the page only describes what to do.
  */
 const PLATFORMS = {
   process: { healing: false, commands: { exit: () => START_PROCESS } },
@@ -45,7 +47,7 @@ export class Platform {
     this.#recall();
   }
 
-  /** Reads the platform from an answer about the replicas. Older replicas send none. */
+  /** Reads the platform from an answer about the replicas. Older replicas send no platform. */
   seen({ platform, links, replicas }) {
     if (!Object.hasOwn(PLATFORMS, platform ?? "")) return;
     if (platform !== this.name) this.#hasHadSeveral = false;
@@ -63,7 +65,7 @@ export class Platform {
 
   /**
    * How to restart a replica that failed in this mode: {key, command, mood}, or null if the platform is unknown.
-   * `silentFor` is how long no backend has answered, in milliseconds, or null while one answers.
+   * `silentFor` is the time in milliseconds for which no backend has answered, or null while a backend answers.
    */
   revival({ mode, silentFor }) {
     if (this.name === null) return null;
@@ -98,7 +100,7 @@ function parsed(text) {
   }
 }
 
-/** Accepts http and https links only, since a link could be a script. The server checks them as well. */
+/** Accepts only http and https links, since the URL of a link could be a script. The server also checks the links. */
 function leadsToTheWeb(link) {
   return typeof link?.name === "string" && /^https?:\/\//.test(link.url);
 }

@@ -8,7 +8,7 @@ export const GAP_PER_COST = 2;
 /** A paint whose frame does not come within this time starts without a frame. */
 export const NO_FRAME_MS = 500;
 
-/** A frame slower than the first limit visibly stutters; one faster than the second has room for more. */
+/** A frame slower than the first limit visibly stutters; a frame faster than the second has room for more items. */
 const SLOW_FRAME_MS = 20;
 const QUICK_FRAME_MS = 8;
 
@@ -36,9 +36,10 @@ export class RenderLoop {
   #cancelFrame = () => {};
 
   /**
-   * `requestFrame(run)` returns a function that cancels the frame. `afterFrame(run)` calls `run` once the frame is on
-   * its way to the screen. `paint()` returns whether it left something for the next frames. `paintMore(cost)` paints a
-   * part of the remainder, and returns whether anything is left; the previous frame took `cost` milliseconds.
+   * `requestFrame(run)` calls `run` in the next frame, and returns a function that cancels the call. `afterFrame(run)`
+   * calls `run` once the frame is on its way to the screen. `paint()` returns whether it left something for the next
+   * frames. `paintMore(cost)` paints a part of the remainder, and returns whether anything is left; the previous frame
+   * took `cost` milliseconds.
    */
   constructor({ timers, requestFrame, afterFrame, paint, paintMore }) {
     this.#timers = timers;
@@ -48,7 +49,7 @@ export class RenderLoop {
     this.#paintMore = paintMore;
   }
 
-  /** Requests a paint; several requests share one. */
+  /** Requests a paint. All requests before the paint share it. */
   request() {
     if (this.#pending) return;
     this.#pending = true;

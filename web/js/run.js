@@ -1,5 +1,5 @@
 // The state of a run other than its smiles: its timeline and its crashes. The functions are pure: those that record an
-// event take a run and return the next one. The time of an event is `at`.
+// event take a run and return the run after the event. The time of an event is `at`.
 
 import * as Crashes from "./crashes.js";
 import { Mark, NO_TIMELINE, changesBetween, marked, sampled as sampledTimeline } from "./timeline.js";
@@ -7,7 +7,7 @@ import { Mark, NO_TIMELINE, changesBetween, marked, sampled as sampledTimeline }
 export const NO_RUN = Object.freeze({ startedAt: 0, timeline: NO_TIMELINE, crashes: Crashes.NO_CRASHES });
 
 const withMark = (run, mark) => ({ ...run, timeline: marked(run.timeline, mark) });
-// Also marks each request whose victim becomes known.
+// Records a change of the crashes, and marks each crash request whose victim the change reveals.
 const crashesAfter = (change) => (run, event) => {
   const next = { ...run, crashes: change(run.crashes, event) };
   return run.crashes.incidents.reduce((before, { id, victim, askedAt }) => {
@@ -53,7 +53,7 @@ export function replicasSeen(run, { at, replicas }) {
 /** Records a requested crash: {id, by, mode}. */
 export const crashAsked = crashesAfter(Crashes.asked);
 
-/** Records the answer of the server: {replica, mode}. */
+/** Records the server's answer to a crash request: {id, replica, mode}. */
 export const crashConfirmed = crashesAfter(Crashes.confirmed);
 
 export const crashRefused = crashesAfter(Crashes.withdrawn);

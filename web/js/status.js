@@ -4,8 +4,9 @@
 export const WORTH_A_WORD_MS = 1_000;
 
 /**
- * Returns {key, values, mood} of the sentence. `values.ms` is the span that the words call `{age}`. Of the facts,
- * `unreachableFor` and `quietFor` are milliseconds or null, and `refusal` is the error code of refused sockets or null.
+ * Returns {key, values, mood} of the sentence. `values.ms` is the time span that the words call `{age}`. Of the facts,
+ * `unreachableFor` and `quietFor` are times in milliseconds or null, and `refusal` is the error code of refused sockets
+ * or null.
  */
 export function statusOf(facts) {
   const { sessions, live } = facts;
@@ -22,7 +23,7 @@ export function statusOf(facts) {
   return { key: "status.idle", values: { replica: facts.self ?? "?" }, mood: "good" };
 }
 
-// Connected sessions prove that the service works, even if requests for the list of replicas fail.
+// Connected sessions show that the service works, even if requests for the list of replicas fail.
 function unreachable(facts, counts) {
   if (facts.connected > 0) return { key: "status.list_unanswered", values: counts, mood: "doubt" };
   if (!facts.isOnline) return { key: "status.offline", values: {}, mood: "bad" };

@@ -1,4 +1,4 @@
-// The storage of the tab. If site data is blocked or full, values are kept only while the page is open.
+// The storage of the tab. If site data is blocked or the storage is full, values are kept only while the page is open.
 
 export class TabStorage {
   #open;

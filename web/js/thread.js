@@ -1,14 +1,14 @@
-// The smiles of the open conversation, from the history and live, once each and in the order of their offsets. The
-// functions are pure.
+// The smiles of the open conversation, both live smiles and those from the history. Each smile is kept once, and the
+// smiles are in the order of their offsets. The functions are pure.
 
-/** Smiles per request. */
+/** Smiles per request for history. */
 export const PAGE = 30;
-/** Past this number of smiles, each live smile drops the oldest one, which can be requested again. */
+/** Once a thread has this many smiles, each live smile displaces the oldest one, which can be requested again. */
 export const KEPT = 400;
 
 export const NO_THREAD = Object.freeze({ smiles: Object.freeze([]), more: true, asking: false });
 
-/** The thread after `{kind: "asked" | "failed" | "live" | "history", smiles, more}`. */
+/** The thread after an event, `{kind: "asked" | "failed" | "live" | "history", smiles, more}`. */
 export function threadAfter(thread, { kind, smiles = [], more }) {
   if (kind === "asked") return { ...thread, asking: true };
   if (kind === "failed") return { ...thread, asking: false };

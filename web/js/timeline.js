@@ -1,13 +1,13 @@
 // The timeline of a run: one sample a second, with the rates and the sessions on each replica, and marks for events.
-// The functions are pure: those that add to a timeline return the next one.
+// The functions are pure: those that add to a timeline return a new timeline.
 
-/** The maximum length of a timeline. The record of a longer run has only its last hour. */
+/** The maximum length of a timeline. The record of a longer run contains only the last hour of the run. */
 export const KEPT_MS = 3_600_000;
 /** The longest visible span. */
 export const SHOWN_MS = 180_000;
-/** Past this number of lanes, those of replicas that are gone are dropped; replicas that are present keep theirs. */
+/** Past this number of lanes, the lanes of replicas that are gone are dropped; present replicas keep their lanes. */
 export const MOST_LANES = 6;
-/** The minimum time over which a rate is computed: a shorter one, as at a stop, could produce a false peak. */
+/** The minimum time over which a rate is computed: a shorter time, as at a stop, could produce a false peak. */
 const SHORT_MS = 500;
 /** The shortest visible span. */
 export const SHORTEST_MS = 60_000;
@@ -88,7 +88,7 @@ export function spanOf({ samples }, most = SHOWN_MS) {
 
 /**
  * The replicas within the span, in the order in which they first appear. Past the maximum, those that disappeared first
- * are dropped; present ones are not.
+ * are dropped; present replicas are not.
  */
 export function lanesOf({ samples }, [from, to]) {
   const aliveAt = new Map();

@@ -33,7 +33,7 @@ test("a run has marks for its start, its crash requests, its lost and new replic
   assert.deepEqual([run.startedAt, Run.victimOf(run, 1), lastOf(run.crashes).replacement.id], [1_000, "be1.1", "be1.2"]);
 });
 
-test("a request gets a mark at its time once its victim is known, even if unanswered; a refused one gets none", () => {
+test("a crash request is marked at its time once its victim is known, even unanswered; a refused one is not", () => {
   const asked = after(begun, ["crashAsked", { at: 2_000, id: 1, by: By.PERSON, mode: "hang" }]);
   assert.deepEqual([marks(asked).length, Run.victimOf(asked, 1)], [1, null]);
   const found = after(asked, ["replicasSeen", { at: 4_000, replicas: ONE_LOST }]);
@@ -45,7 +45,7 @@ test("a request gets a mark at its time once its victim is known, even if unansw
   assert.deepEqual([marks(refused).length, refused.crashes.incidents.length], [1, 0]);
 });
 
-test("an announced end of a session is a handover, and any other end counts for the crash", () => {
+test("an announced end of a session is a handover; any other end counts for the crash unless the session stops", () => {
   const loss = (at, user, isOrderly) => ["sessionLost", { at, user, replica: "be1.1", isOrderly }];
   const handed = after(begun, loss(2_000, "anna", true));
   assert.deepEqual(marks(handed).slice(1), [[2_000, Mark.HANDED_OVER, "be1.1"]]);

@@ -40,7 +40,7 @@ test("a typed smile is stored, and the input is cleared", async () => {
   assert.deepEqual([nodes["say-text"].value, backend.smiles[0].to], ["", "bruno"]);
 });
 
-test("text typed before the last smile is answered is kept", async () => {
+test("text typed while a smile is unanswered is kept", async () => {
   const { say, passes, nodes } = staged();
   await say("anna", "@bruno 😀");
   nodes["say-text"].value = "@carla";

@@ -30,7 +30,7 @@ pub(super) fn write(buffer: &mut Vec<u8>, first: u8, payload: &[u8]) {
         buffer.push(MASKED | payload.len() as u8);
     } else {
         buffer.push(MASKED | MEDIUM);
-        buffer.extend_from_slice(&u16::try_from(payload.len()).expect("a small frame").to_be_bytes());
+        buffer.extend_from_slice(&u16::try_from(payload.len()).expect("the payload was too long").to_be_bytes());
     }
     buffer.extend_from_slice(&[0; 4]);
     buffer.extend_from_slice(payload);

@@ -14,13 +14,13 @@ const TAKE: &str = "SELECT GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABA
 const IS_FREE: &str =
     "SELECT CAST(IS_FREE_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32))) AS SIGNED)";
 
-/// How long a replica waits for a turn that it does not get, in seconds.
+/// A replica waits longer than this for a turn that it does not get, in seconds.
 const WAIT: f64 = 0.1;
 
 const SENDERS: usize = 35;
 
 /// Number of smiles from each sender. The queue could hold the smiles of all senders, but after a batch that took
-/// [`WAIT`] it does not admit all of them.
+/// longer than [`WAIT`], not all of them are admitted.
 const SMILES: usize = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,7 +42,7 @@ async fn a_wait_for_a_turn_counts_as_store_delay_so_smiles_are_shed() {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(Duration::from_secs(5), delayed).await.expect("the duration of the append should include the wait");
+    timeout(Duration::from_secs(5), delayed).await.expect("the duration of the append did not include the wait");
 
     let table = database.holding("LOCK TABLES log_batches READ").await;
     let many_of = |sender: usize| -> Vec<NewSmile> {
@@ -50,7 +50,7 @@ async fn a_wait_for_a_turn_counts_as_store_delay_so_smiles_are_shed() {
         (0..SMILES).map(|number| smile(&replica.store, from, "viola", &format!("{number}"))).collect()
     };
     let many: Vec<_> = (0..SENDERS).map(many_of).collect();
-    // All smiles are sent before the table is released and the first batch can proceed.
+    // All smiles are sent before the table is released, so before the first batch can proceed.
     let sending = join_all(many.iter().map(|smiles| replica.send(smiles)));
     let (answers, ()) = tokio::join!(sending, async { drop(table) });
     let answers = answers.concat();

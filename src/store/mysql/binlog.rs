@@ -21,7 +21,7 @@ use crate::config::{MySqlUrl, TlsMode};
 use crate::store::StoreError;
 use crate::store::batch::Batch;
 
-/// The heartbeat interval of an idle binary log.
+/// The interval of the heartbeats that the server sends while its binary log does not grow.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Silence after which the connection counts as dead: two missed heartbeats plus a margin.
@@ -41,7 +41,7 @@ const SETTINGS: &str = "
 
 type Settings = (u8, String, String, u8, bool, String, Option<String>);
 
-/// The table whose rows are batches. All statements spell it like this.
+/// The table whose rows are batches. All statements spell its name like this.
 const TABLE: &[u8] = b"log_batches";
 
 /// The positions of the columns `token` and `payload` in the table.
@@ -65,7 +65,7 @@ pub(crate) struct Binlog {
     transaction: Vec<Batch>,
     /// When the last event arrived.
     heard_at: Instant,
-    /// Changes when all connections are discarded, for example because the address points to another server.
+    /// Changes when all connections are discarded, for example because the host name points to another server.
     changes: watch::Receiver<u64>,
 }
 
@@ -73,7 +73,8 @@ impl MySql {
     /// Opens the binary log at its end.
     ///
     /// # Errors
-    /// [`StoreError::CannotFollow`] if this replica cannot read the binary log, else [`StoreError::Unavailable`].
+    /// [`StoreError::CannotFollow`] if the settings of the server or the privileges of the account rule out following
+    /// the binary log, else [`StoreError::Unavailable`].
     pub(crate) async fn open_binlog(self: &Arc<Self>) -> Result<Binlog, StoreError> {
         self.server.until_answered().await?;
         let mut binlog = within(ANSWER, self.request()).await?;

@@ -1,4 +1,4 @@
-//! Finds out where the address of the store leads, and whether the server there answers.
+//! Finds out which MySQL server the store's host name points to, and whether that server answers.
 //!
 //! A probe is one connection. While the server answers, a probe is opened about every 3 s, and earlier when an answer
 //! is overdue. While the server is silent, the pause between two probes grows from 1 s to 8 s.
@@ -16,14 +16,14 @@ use super::connections::{ANSWER, timed_out, within};
 use super::server::MySqlServer;
 
 /// Pause before the next probe if no answer becomes overdue, in addition to [`PAUSE`]. While an old primary still
-/// accepts writes, no open connection shows that the address has moved.
+/// accepts writes, no open connection shows that the host name points to a new primary.
 const INTERVAL: Duration = Duration::from_secs(3);
 
 /// Shortest pause between two probes, however many answers are overdue.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A server that does not answer a probe within this time is silent. The next probe then starts, since the address may
-/// now point to another server.
+/// A server that does not answer a probe within this time counts as silent. The next probe then starts, since the host
+/// name may now point to another server.
 const SILENT: Duration = Duration::from_secs(1);
 
 /// Longest pause between two probes of a silent server. The pause grows with the silence, since a frozen server keeps
@@ -50,7 +50,7 @@ pub(super) async fn run(server: Weak<MySqlServer>, mut overdue: watch::Receiver<
 }
 
 /// Starts one probe after another until the server answers, even with a refusal. Any error other than a timeout counts
-/// as an answer. `None` once the store is dropped.
+/// as an answer. Returns `None` once the store is dropped.
 async fn until_it_answers(server: &Weak<MySqlServer>) -> Option<()> {
     // A panic in a probe counts as an answer.
     let (since, mut probes) = (Instant::now(), JoinSet::new());

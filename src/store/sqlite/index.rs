@@ -1,4 +1,4 @@
-//! The index in SQLite: writes a segment, and checkpoints the write-ahead log.
+//! Writes segments of the index to SQLite, and checkpoints the write-ahead log.
 
 use sqlx::{QueryBuilder, Sqlite as Database};
 
@@ -19,8 +19,8 @@ const SEGMENTS_PER_CHECKPOINT: u64 = 16;
 
 impl Sqlite {
     pub(in crate::store) async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
-        // Short transactions keep the commits of the log fast. After a crash between two of them, the segment is
-        // written again.
+        // Short transactions keep the commits of the log fast. After a crash between two transactions of a segment, the
+        // segment is written again.
         for conversations in step.conversations.chunks(CONVERSATIONS_PER_TRANSACTION) {
             let mut insert = begin();
             insert.push("REPLACE INTO index_conversations (conversation, segment, places) ");
@@ -55,9 +55,9 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Checkpoints the write-ahead log before a commit has to. The first pass runs in parallel with commits. The second
-    /// pass blocks them and moves the small remainder, so that the next commit restarts the write-ahead log, unless a
-    /// reader still needs it.
+    /// Checkpoints the write-ahead log before a commit has to do so. The first pass runs in parallel with commits. The
+    /// second pass blocks them and moves the small remainder, so that the next commit restarts the write-ahead log,
+    /// unless a reader still needs it.
     async fn checkpoint(&self) -> Result<(), StoreError> {
         let mut checkpointer = self.checkpointer.lock().await;
         checkpointer.execute(sqlx::query(CHECKPOINT)).await?;

@@ -96,7 +96,7 @@ impl TestProcess {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .expect("the program starts");
+            .expect("the program did not start");
         let log = Arc::new(Mutex::new(String::new()));
         let (ready, is_ready) = oneshot::channel();
         let follower = tokio::spawn(follow(child.stderr.take().expect("a piped log"), Arc::clone(&log), ready));
@@ -129,7 +129,7 @@ impl TestProcess {
     }
 
     fn id(&self) -> String {
-        self.child.id().expect("the process still runs").to_string()
+        self.child.id().expect("the process had exited").to_string()
     }
 
     /// Sends the signal that `kill` knows by this name.
@@ -144,7 +144,7 @@ impl TestProcess {
 
     /// Kills the process with SIGKILL and waits until it has exited.
     pub(crate) async fn kill(&mut self) {
-        self.child.kill().await.expect("the process is killed");
+        self.child.kill().await.expect("the process was not killed");
     }
 
     /// Waits for the process to exit by itself.
@@ -179,7 +179,7 @@ async fn follow(stderr: ChildStderr, log: Arc<Mutex<String>>, ready: oneshot::Se
 pub(crate) fn start_program(arguments: &[&str]) -> Child {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    command.spawn().expect("the program starts")
+    command.spawn().expect("the program did not start")
 }
 
 /// Runs the program to completion with these arguments, within [`PATIENCE`].
@@ -195,16 +195,16 @@ pub(crate) async fn run_program_with(arguments: &[impl AsRef<OsStr>], environmen
 /// Runs the program to completion, within `time` plus [`PATIENCE`].
 pub(crate) async fn run_program_for(time: Duration, arguments: &[&str]) -> Output {
     let output = tokio::time::timeout(time + PATIENCE, output(arguments, &[])).await;
-    output.expect("the program exits in time")
+    output.expect("the program did not exit in time")
 }
 
 async fn output(arguments: &[impl AsRef<OsStr>], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).envs(environment.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
-    command.output().await.expect("the program starts")
+    command.output().await.expect("the program did not start")
 }
 
 pub(crate) async fn run(tool: &str, arguments: &[&str]) {
-    let output = Command::new(tool).args(arguments).output().await.expect("the tool starts");
+    let output = Command::new(tool).args(arguments).output().await.expect("the tool did not start");
     assert!(output.status.success(), "{tool} {arguments:?} failed: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -1,5 +1,5 @@
-// The wire protocol: outgoing frames, validation of incoming ones, the client's reaction to each close code, and which
-// error codes count as overload.
+// The wire protocol: outgoing frames, validation of incoming frames, the client's reaction to each close code, and
+// which error codes count as overload.
 
 export const NORMAL_CLOSURE = 1000;
 
@@ -120,7 +120,7 @@ export function parseFrame(text) {
 
 /**
  * Where to resume from: the highest offset of a welcome, a smile, or an ack with `duplicate: false`. The ack of a
- * duplicate has an old offset. A welcome with `recovered: false` or a new epoch sets the point to its own offset.
+ * duplicate has an old offset. A welcome with `recovered: false` or a new epoch sets the point to the welcome's offset.
  */
 export class ResumePoint {
   #epoch = null;

@@ -35,7 +35,7 @@ const items = new Map();
 async function join() {
   users = await backend.learnUsers({ pause: RETRY_MS, onFailure: showRefusal });
   faceOf = new Map(users.map(({ name, face }) => [name, face]));
-  // The server's date, since a phone's may be wrong.
+  // The server's date, since the phone's date may be wrong.
   const day = new Date(backend.date ?? Date.now());
   const taken = await takeSeat({ users, day, remembered: recall(), random: Math.random, open });
   if (taken === null) {
@@ -76,7 +76,7 @@ function open(user) {
   return client;
 }
 
-// If site data is blocked, the next visit gets another user.
+// If site data is blocked or the storage is full, the next visit may get another user.
 function recall() {
   try {
     return JSON.parse(localStorage.getItem(REMEMBERED));
@@ -89,7 +89,7 @@ function remember(taken) {
   try {
     localStorage.setItem(REMEMBERED, JSON.stringify(taken));
   } catch {
-    // Site data is blocked.
+    // Site data is blocked, or the storage is full.
   }
 }
 
