@@ -23,7 +23,8 @@ pub(crate) struct MySql {
 impl MySql {
     /// Creates a database on the server at `TEST_MYSQL_URL`, or on a server that `scripts/mysql` starts.
     pub(crate) async fn new() -> Self {
-        let server = std::env::var("TEST_MYSQL_URL").unwrap_or_else(|_| script("start"));
+        let server = std::env::var("TEST_MYSQL_URL").ok().filter(|url| !matches!(url.as_str(), "" | "none"));
+        let server = server.unwrap_or_else(|| script("start"));
         let server: Url = server.parse().expect("TEST_MYSQL_URL or the output of scripts/mysql should be a URL");
         let mut mysql = Self { url: server.clone(), owner: server };
         let name = format!("chat_bench_{:016x}", rand::random::<u64>());

@@ -90,7 +90,9 @@ pub(super) async fn serve(
         let Some((permit, accepted)) = stop.run_until_cancelled(accepted).await else { return };
         match accepted {
             Ok((stream, peer)) => {
-                failing = false;
+                if std::mem::take(&mut failing) {
+                    tracing::info!("accepting connections again");
+                }
                 let (router, stop) = (router.clone(), stop.clone());
                 connections.spawn(async move {
                     connection(stream, peer, router, stop).await;
@@ -98,7 +100,7 @@ pub(super) async fn serve(
                 });
             }
             Err(error) => {
-                // Log only the first of consecutive failures.
+                // Logs only the first of consecutive failures.
                 if !failing {
                     tracing::warn!(%error, "cannot accept a connection");
                 }

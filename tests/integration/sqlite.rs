@@ -14,7 +14,7 @@ use crate::support::client::{Event, TestClient, id, offset};
 use crate::support::ledger::{Ledger, StoredLog};
 use crate::support::process::{TestProcess, run_program};
 use crate::support::replica::{TestReplica, TestStore};
-use crate::support::{UNLIMITED, eventually, get, get_json, metric};
+use crate::support::{UNLIMITED, eventually, get, get_json, metric, skipped};
 
 /// The ids of the smiles in a conversation, in the order of the log.
 async fn ids(client: &mut TestClient, peer: &str) -> Vec<String> {
@@ -73,7 +73,7 @@ impl SmallDisk {
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(folder.path()).output();
         let mounted = mount.await.is_ok_and(|output| output.status.success());
         if !mounted {
-            eprintln!("SKIPPED: this process cannot mount a small disk");
+            skipped("a full disk: this process cannot mount a small one");
         }
         mounted.then_some(Self { folder })
     }

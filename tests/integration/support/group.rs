@@ -45,7 +45,7 @@ impl Group {
             // Fails if MySQL lacks the plugin or has already installed it.
             let _ = run(group.url(server), PLUGIN.to_owned()).await;
             if group.ask(server, PLUGINS).await == "0" {
-                eprintln!("SKIPPED: this MySQL has no group_replication plugin");
+                super::skipped("group replication: this MySQL lacks the plugin");
                 group.ends().await;
                 return None;
             }

@@ -20,6 +20,7 @@ pub(crate) mod replica;
 pub(crate) mod webdriver;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -34,6 +35,12 @@ pub(crate) const UNLIMITED: [(&str, &str); 2] = [("capacity", "0"), ("session-ra
 
 /// Pause between two checks of a condition.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Reports a check that this machine cannot run. `scripts/test` lists the reports. The test harness captures what
+/// `eprintln!` prints, and shows it only if the test fails.
+pub(crate) fn skipped(why: &str) {
+    writeln!(std::io::stderr(), "SKIPPED: {why}").expect("standard error should be writable");
+}
 
 /// The names of the options of a command, without `--` and without `help`.
 pub(crate) fn options_of(command: &clap::Command) -> BTreeSet<String> {
