@@ -151,7 +151,7 @@ impl Replica {
         }
     }
 
-    /// On a shared store, up to four times a second: reads the list of replicas, and obeys the crash request in this
+    /// On a shared store, reads the list of replicas up to four times a second, and obeys the crash request in this
     /// replica's own record, if there is one.
     async fn read(&self, stop: &CancellationToken) {
         let Some(lease) = &self.lease else { return };
@@ -234,9 +234,9 @@ impl Replica {
         replicas.iter().any(|replica| replica.id == named && !replica.replica.obeys)
     }
 
-    /// Among the replicas for which [`ReplicaRecord::can_crash`] holds with `named`, makes the one with the longest
-    /// uptime fail in this mode. If that is another replica, it finds the request when it next reads the list. Returns
-    /// the id of the chosen replica; `None` if there is none to choose.
+    /// Makes one replica fail in this mode: the one with the longest uptime among those for which
+    /// [`ReplicaRecord::can_crash`] is true, given `named`. If that is another replica, it finds the request when it
+    /// next reads the list. Returns the id of the chosen replica; `None` if there is none to choose.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not answer; a request may have been stored nevertheless.

@@ -13,7 +13,8 @@
 //!
 //! The measurements on MySQL use the server at `TEST_MYSQL_URL`, or one that `scripts/mysql` starts. The CPU time of
 //! MySQL is unknown if MySQL is remote or in a container. `BENCH_SERVER` names another server program to measure, such
-//! as an older build. The peers need Node with npm, and Python with venv.
+//! as an older build. The alternatives (`peers` and `replicas-peers`) need Node with npm, and
+//! Python with venv.
 #![expect(clippy::print_stdout, reason = "this program prints its figures")]
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "printed figures are rounded")]
 
@@ -50,7 +51,7 @@ fn main() {
     if arguments.iter().any(|argument| argument == load::ROLE) {
         return load::work();
     }
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let runtime = tokio::runtime::Runtime::new().expect("the runtime should start");
     runtime.block_on(async {
         match arguments.first().map(String::as_str) {
             Some(echo::ROLE) => echo::serve().await,

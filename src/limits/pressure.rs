@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::LONGEST_HINT;
 use crate::protocol::{ErrorCode, Refusal};
 
-/// Capacity of the log's queue. Unless the store is very fast, the expected wait exceeds [`LONGEST_WAIT`] long before
-/// the queue is full.
+/// Capacity of the log's queue. With a store slower than about 16,000 smiles per second, the expected wait exceeds
+/// [`LONGEST_WAIT`] before the queue is full.
 const QUEUE: usize = 8192;
 
 /// The retry hint when the queue is full.
@@ -49,7 +49,7 @@ impl Pressure {
     /// Records the end of the running batch.
     pub(crate) fn batch_ended(&mut self, now: Instant) {
         let took = self.batch_began.take().map_or(Duration::ZERO, |began| now.duration_since(began));
-        // An outage must not count as the speed of the store.
+        // Capped, so that an outage does not dominate the mean.
         let took = took.min(UNAVAILABLE_AFTER);
         self.per_batch = (self.per_batch + took) / 2;
     }
@@ -68,7 +68,7 @@ impl Pressure {
             _ if waiting >= QUEUE => RETRY_AFTER_FULL,
             _ => return Ok(()),
         };
-        let message = "this replica's store is behind; send the smile again with the same id";
+        let message = "this replica's store cannot keep up; send the smile again with the same id";
         Err(Refusal::temporary(ErrorCode::Overloaded, message, hint))
     }
 
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_is_refused_earlier_if_batches_are_smaller() {
+    fn smiles_are_refused_at_a_shorter_queue_if_batches_are_smaller() {
         let (mut pressure, now) = busy(Duration::from_millis(20));
         assert_eq!(pressure.check(now, 900), Ok(()));
         pressure.batch_began(now, 16);
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(check(&pressure, late), Some(ErrorCode::StoreUnavailable));
         pressure.batch_ended(now + late);
         assert_eq!(check(&pressure, late), None);
-        // The outage must not count as the speed of the store.
+        // The outage must not dominate the mean.
         pressure.batch_began(now + late, LARGEST_BATCH);
         let answer = refused(pressure.check(now + late, 0));
         assert!(answer.is_none_or(|(_, hint)| hint <= Duration::from_secs(1)), "the hint is too long: {answer:?}");

@@ -40,7 +40,7 @@ impl Drop for Tasks {
     fn drop(&mut self) {
         self.stop_appending.cancel();
         if let Some(indexer) = self.indexer.take() {
-            // The panic hook has already reported a panic.
+            // If the thread panicked, the panic hook has already reported it.
             let _ = indexer.join();
         }
     }
@@ -56,8 +56,9 @@ impl Tasks {
         connections: usize,
     ) -> watch::Sender<Router> {
         let (other_routes, router) = watch::channel(http::starting());
-        // Under tokio's cooperative budget, `accept` would yield after 128 connections until their tasks have run. In
-        // the meantime, the accept queue could overflow.
+        // Under tokio's cooperative budget of 128 operations, the listener would yield after 64 connections, each of
+        // which takes a permit and an accept, until their tasks have run. In the meantime, the accept queue could
+        // overflow.
         let serve = tokio::task::unconstrained(listener::serve(
             listener,
             connections,

@@ -13,9 +13,10 @@ use super::ledger::{Crash, Fault, Ledger};
 pub struct Report {
     /// Whether the run is proven and no fault was found.
     pub clean: bool,
-    /// Whether a replica answered at the end, and no interrupt ended the second reading. If no replica answered, unseen
-    /// smiles do not count as lost, and unanswered smiles do not count as faults. If an interrupt ended the second
-    /// reading, smiles that the reading did not reach do not count as missing from it.
+    /// Whether a replica answered at the end, and no interrupt ended the second reading. If no replica answered, smiles
+    /// above the last offset of a stream do not count as lost in that stream, and unanswered smiles do not count as
+    /// faults. If an interrupt ended the second reading, smiles that the reading did not reach do not count as missing
+    /// from it.
     pub proven: bool,
     /// The seed. With the same options and users, it yields the same plan.
     pub seed: u64,
@@ -186,8 +187,7 @@ impl fmt::Display for Report {
             writeln!(f, "  sessions         {count:>10}  {replica}")?;
         }
         for Crash { replica, sessions, recovered, recovery_ms } in &self.crashes {
-            let lost =
-                format!("{recovered} of {sessions} lost sessions answered again, the slowest in {recovery_ms:.1} ms");
+            let lost = format!("{recovered} of {sessions} lost sessions recovered, the slowest in {recovery_ms:.1} ms");
             writeln!(f, "  crashed          {replica}: {lost}")?;
         }
         for (cause, count) in &self.refused_crashes {

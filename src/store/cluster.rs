@@ -18,7 +18,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(5);
 const RECENT_RENEWAL: Duration = Duration::from_millis(2500);
 
 /// The minimum time for which a replica stays in the list after its last renewal, unless it unregisters. Within about a
-/// minute after that, a running replica removes the lost replica's row.
+/// minute after this time has passed, a running replica removes the row.
 pub(crate) const LOST_REPLICA_RETENTION: Duration = Duration::from_mins(10);
 
 /// The state of a replica in the list.

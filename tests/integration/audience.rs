@@ -85,7 +85,7 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     let address = browser.text("join-address").await;
     assert_eq!(address, format!("http://{}/join.html", server.address));
     assert!(
-        browser.text("join-local").await.contains("Phones cannot find"),
+        browser.text("join-local").await.contains("Phones cannot reach"),
         "the page did not warn that phones cannot reach 127.0.0.1"
     );
     eventually("the conversations run", async || browser.number("successes").await > 20).await;

@@ -141,7 +141,7 @@ async fn assert_overloads_agree(browser: &Browser, shed: u64, limited: u64) {
     assert_eq!(browser.number("overload-errors").await, causes.values().sum::<u64>(), "the sum is wrong: {all}");
     let shown = |names: &[&str]| names.iter().filter_map(|&name| causes.get(name)).sum::<u64>();
     assert!(agree(shown(&["at capacity"]), shed), "the counts of shed requests differ: {all}");
-    let too_often = shown(&["session too fast", "too many requests from this address"]);
+    let too_often = shown(&["session too fast", "too many requests from your IP address"]);
     assert!(agree(too_often, limited), "the counts of rate-limited requests differ: {all}");
     assert_eq!(shown(&["at capacity"]) + too_often, causes.values().sum::<u64>(), "an unexpected cause: {all}");
 }
@@ -164,7 +164,7 @@ async fn the_page_counts_refused_sessions_as_the_server_does() {
     let folder = tempfile::tempdir().expect("a directory");
     let full: &[_] = &[("max-sessions", "10")];
     let too_often: &[_] = &[("client-rate", "5"), ("client-burst", "20")];
-    for (options, cause) in [(full, "at capacity"), (too_often, "too many requests from this address")] {
+    for (options, cause) in [(full, "at capacity"), (too_often, "too many requests from your IP address")] {
         let server = TestProcess::start(&folder.path().join(cause), options).await;
         let browser = open_page("en", &server).await;
         browser.load(&format!("http://{}/?conversations=30&start", server.address)).await;

@@ -1,6 +1,6 @@
-//! The Grafana dashboard: each metric name and label in its queries comes from `/metrics` of a real replica or from
-//! Prometheus itself. The configuration of Grafana defines the dashboard's data source, and that of Prometheus its
-//! job.
+//! The Grafana dashboard: each metric of the chat and each label matcher in its queries exists on `/metrics` of a real
+//! replica, or comes from Prometheus itself. Grafana's configuration defines the data source that the dashboard uses,
+//! and Prometheus' configuration defines the job.
 
 use serde_json::Value;
 
@@ -45,7 +45,7 @@ fn names(query: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The labels that a query selects by, such as `code="overloaded"`, except `job`, which Prometheus adds.
+/// The label matchers in a query, such as `code="overloaded"`, without those for `job`, a label that Prometheus adds.
 fn labels(query: &str) -> Vec<String> {
     let inside_braces = query.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(labels, _)| labels);
     inside_braces

@@ -45,7 +45,7 @@ async fn a_rate_limited_address_is_diagnosed_while_smiles_flow() {
     start_conversations(&browser, 2).await;
     eventually("the page says that the address sends too many requests", async || {
         get(server.address, "/api/users").await;
-        says(&browser, "Too many requests from this address").await
+        says(&browser, "Too many requests from your IP address").await
     })
     .await;
     assert_eq!(mood(&browser).await, "doubt");

@@ -73,7 +73,7 @@ impl SmallDisk {
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(folder.path()).output();
         let mounted = mount.await.is_ok_and(|output| output.status.success());
         if !mounted {
-            skipped("a full disk: this process cannot mount a small one");
+            skipped("the test with a full disk: this process cannot mount a tmpfs");
         }
         mounted.then_some(Self { folder })
     }
@@ -82,14 +82,14 @@ impl SmallDisk {
         self.folder.path().join(name)
     }
 
-    /// Uses up all space.
+    /// Fills the disk.
     fn fill(&self) {
         let mut file = File::create(self.file("ballast")).expect("the ballast is created");
         let page = [1; 4096];
         while file.write_all(&page).is_ok() {}
     }
 
-    /// Frees the space.
+    /// Frees the space again.
     fn free(&self) {
         std::fs::remove_file(self.file("ballast")).expect("the ballast is removed");
     }

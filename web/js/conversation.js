@@ -84,7 +84,7 @@ export class Conversation {
       this.#mark(frame.from, frame.id, LineState.DELIVERED);
       return;
     }
-    // Another client of one of the two users, such as a terminal, sent this smile.
+    // This smile came from another client of the sender, such as `docs/client.mjs`.
     if (!isOurs || user.name !== frame.to || this.#find(frame.from, frame.id) !== undefined) return;
     this.#add({ id: frame.id, from: frame.from, smile: frame.smile, state: LineState.DELIVERED });
   }

@@ -113,7 +113,7 @@ test("a smile with an invalid id is refused and not sent, and does not disturb a
   assert.deepEqual((await history).smiles, []);
 });
 
-test("a history is requested again when the session breaks or the store is unavailable", async () => {
+test("a history request is repeated after the session breaks and after the store is unavailable", async () => {
   const { timers, sockets, client } = withSocket();
   const history = client.history("bruno", { before: 7, limit: 1 });
   const asked = { type: "history", with: "bruno", before: 7, limit: 1 };
@@ -130,7 +130,7 @@ test("a history is requested again when the session breaks or the store is unava
   assert.deepEqual((await history).smiles, [{ offset: 6 }]);
 });
 
-test("each of several pending histories gets its own answer, even if the first one is retried", async () => {
+test("each of several pending history requests gets its own answer, even if the first one is retried", async () => {
   const { timers, sockets, client } = withSocket();
   sockets[0].tell(welcome());
   let isFirst = true;

@@ -199,7 +199,7 @@ test("the picture of a run shows its settings, its numbers, its verdict and its 
   const quiet = posterOf({ ...model.record, recordedAt }, words);
   assert.deepEqual([quiet.title, quiet.notes[0], quiet.crashes], ["TheSmilingChat", "Conversations: 2 · 5 smiles/s each", []]);
   assert.equal(quiet.badges[0].number, String(model.record.ledger.acked));
-  assert.match(quiet.facts[0], /nothing lost|delivered, once/);
+  assert.match(quiet.facts[0], /Nothing lost|delivered, once/);
   assert.equal(quiet.facts[3], "none so far");
   await model.crash({});
   await passes(5_000);

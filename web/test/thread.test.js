@@ -39,7 +39,7 @@ test("a thread drops its oldest smiles, which can be requested again", () => {
   const many = Array.from({ length: KEPT }, (_, index) => ({ kind: "live", smiles: smiles(10 + index) }));
   const thread = after([first, ...many]);
   assert.deepEqual([thread.smiles.length, thread.more, thread.smiles[0].offset], [KEPT, true, 10]);
-  // Requested older smiles are kept.
+  // Older smiles that were requested stay in the thread, even beyond KEPT.
   const read = threadAfter(thread, { kind: "history", smiles: smiles(1, 2), more: false });
   assert.equal(read.smiles.length, KEPT + 2);
   assert.equal(threadAfter(read, { kind: "live", smiles: smiles(9_999) }).smiles.length, KEPT + 2);

@@ -9,7 +9,7 @@ use crate::model::Offset;
 pub(super) struct SentSmile {
     /// The planned time of its beat.
     pub offered_at: Duration,
-    /// Its offset in the log, once a smile frame or an ack has shown it to any session.
+    /// Its offset in the log, once any session has received it in a smile frame or an ack.
     pub offset: Option<Offset>,
     /// What its sender knows about it.
     pub outcome: Outcome,

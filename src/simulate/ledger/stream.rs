@@ -141,8 +141,8 @@ impl Stream {
         self.known.insert(offset);
     }
 
-    /// Whether the stream never began, or has reached `head` or its own end. In the second case, it must have received
-    /// every expected smile up to that offset.
+    /// Whether the stream never began, or has reached `head` or its own end. A stream that has reached one of them is
+    /// required to hold every expected smile up to there.
     pub(super) fn is_past(&self, head: Offset) -> bool {
         // A stream that never began has nothing to receive.
         self.start.is_none() || (!self.foreign && self.offset >= head.min(self.until))
