@@ -7,6 +7,9 @@
 //! A session receives all smiles to and from its user through the log, including those that it submitted: it turns the
 //! publication of such a smile into the ack. Once the session has sent a smile or an ack with offset n, it has sent the
 //! user's whole stream from the start of the session up to n. Histories and acks of duplicates do not count.
+//!
+//! This file opens, runs and closes a session. `incoming.rs` handles the client's frames, and `outgoing.rs` catches up
+//! and sends what is in the outbox.
 
 mod heartbeat;
 mod incoming;

@@ -22,8 +22,8 @@ use crate::store::{IdHash, IndexStep, SEGMENT, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
-/// The largest index lag in smiles with which a replica starts to serve. Beyond it, as after an upgrade that carried
-/// smiles over, the replica indexes first.
+/// The largest index lag in smiles with which a replica starts to serve. Beyond it, as after a crash under load or
+/// an upgrade that carried smiles over, the replica indexes first.
 const MAX_LAG_AT_START: u64 = 2 * SEGMENT;
 
 /// Maximum number of ids that enter the filters, or leave memory, between two yields.

@@ -9,7 +9,7 @@ use crate::model::{Epoch, Offset};
 /// The outcome of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Append {
-    /// The batch is in the log.
+    /// The batch is in the log: this attempt or an earlier one has appended it.
     Done,
     /// Another batch occupies the first offset of this batch, so this batch can never enter the log.
     Occupied,
