@@ -127,8 +127,8 @@ async fn method_not_allowed() -> Refusal {
     Refusal::permanent(ErrorCode::MethodNotAllowed, "this path does not support the method")
 }
 
-/// Adds the security headers and, unless the handler has set `Cache-Control`, `no-store`; counts refusals. Only the
-/// handlers of the page, its assets and the QR code set `Cache-Control`.
+/// Counts refusals, and adds the security headers. Also adds `Cache-Control: no-store`, unless the handler has set
+/// `Cache-Control`: only the handlers of the page, its assets and the QR code do so.
 async fn finish(State(app): State<Arc<AppState>>, mut response: Response) -> Response {
     if let Some(code) = response.extensions_mut().remove::<ErrorCode>() {
         app.context.metrics.error(code);

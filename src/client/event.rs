@@ -38,8 +38,8 @@ pub enum Event {
     /// A smile to or from this user. After a reconnection, this event may report a smile that this client sent: the
     /// smile is durable, but its ack may never come.
     Received(Smile),
-    /// The server refused a frame. The client automatically sends a temporarily refused smile again, unless the
-    /// caller gives the smile up.
+    /// The server refused a frame. The client automatically sends a temporarily refused smile again, unless the caller
+    /// gives the smile up.
     Refused {
         /// The id that the server echoed; `None` if it echoed no id.
         id: Option<String>,

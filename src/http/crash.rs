@@ -41,13 +41,13 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
         let message = "this request needs the header Authorization: Bearer TOKEN, with the token of this replica";
         return Err(Refusal::permanent(ErrorCode::Unauthorized, message));
     }
-    let body = body.map_err(|_| {
-        wrong_body(ErrorCode::BadRequest, &format!("the body has more than {MAX_BODY_BYTES} bytes or was cut off"))
-    })?;
+    // An incomplete body counts as empty, and is refused after the content type has been checked.
+    let is_complete = body.is_ok();
+    let body = body.unwrap_or_default();
     // Serde also deserializes a struct from an array of its fields' values; the protocol allows only an object.
     let is_object = body.trim_ascii_start().starts_with(b"{");
     let request = Json::from_request(Request::from_parts(head, body.into()), &()).await;
-    let Json(CrashRequest { replica, mode }) = request.map_err(|rejection| unreadable(&rejection))?;
+    let Json(CrashRequest { replica, mode }) = request.map_err(|rejection| unreadable(&rejection, is_complete))?;
     if !is_object {
         return Err(wrong_body(ErrorCode::BadRequest, "the body is not an object"));
     }
@@ -66,12 +66,13 @@ fn switched_off(replica: &str) -> Refusal {
     Refusal::permanent(ErrorCode::CrashOff, message)
 }
 
-fn unreadable(rejection: &JsonRejection) -> Refusal {
-    let code = match rejection {
-        JsonRejection::MissingJsonContentType(_) => ErrorCode::UnsupportedMediaType,
-        _ => ErrorCode::BadRequest,
+fn unreadable(rejection: &JsonRejection, is_complete: bool) -> Refusal {
+    let (code, why) = match rejection {
+        JsonRejection::MissingJsonContentType(_) => (ErrorCode::UnsupportedMediaType, rejection.body_text()),
+        _ if is_complete => (ErrorCode::BadRequest, rejection.body_text()),
+        _ => (ErrorCode::BadRequest, format!("the body has more than {MAX_BODY_BYTES} bytes or was cut off")),
     };
-    wrong_body(code, &rejection.body_text())
+    wrong_body(code, &why)
 }
 
 fn wrong_body(code: ErrorCode, why: &str) -> Refusal {

@@ -93,9 +93,9 @@ fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
     Ok((query, Some(after)))
 }
 
-/// Decides whether a session resumes from the offset `after`. It resumes if the log holds all smiles after that
-/// offset: the epoch is the log's, and `after` is neither beyond the head nor below the last trimmed offset. Waits at
-/// most about [`HEAD_TIMEOUT`] for the head to reach `after`.
+/// Decides whether a session resumes from the offset `after`. It resumes if the log holds all smiles after that offset:
+/// the epoch is the log's, and `after` is neither beyond the head nor below the last trimmed offset. Waits at most
+/// about [`HEAD_TIMEOUT`] for the head to reach `after`.
 async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Result<Start, Refusal> {
     if epoch != Some(app.context.tail.epoch.as_str()) {
         return Ok(Start::NotRecovered);

@@ -140,9 +140,8 @@ impl Indexer {
     }
 
     /// Adds the ids after `filled` to the filters as their smiles are published, until the filters hold all ids up to
-    /// `due`.
-    /// The first ids of a new filter touch all of its memory pages, so adding a whole segment at once would take tens
-    /// of milliseconds. Cancel safe.
+    /// `due`. The first ids of a new filter touch all of its memory pages, so adding a whole segment at once would take
+    /// tens of milliseconds. Cancel safe.
     async fn fill_filters(&self, filled: &mut Offset, due: Offset) {
         let Index { tail, filters, .. } = &self.index;
         while *filled < due {
@@ -202,8 +201,7 @@ impl Indexer {
     async fn read_progress(&self, filled: Offset) -> Result<u64, StoreError> {
         let Index { store, tail, segments, .. } = &self.index;
         let stored = store.indexed().await?;
-        // Raised before memory drops the ids, so that look-ups detect a database server that lacks their
-        // segments.
+        // Raised before memory drops the ids, so that look-ups detect a database server that lacks their segments.
         segments.fetch_max(stored, Ordering::SeqCst);
         let end = end_of(stored).min(filled);
         while tail.indexed() < end {

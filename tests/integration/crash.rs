@@ -76,6 +76,7 @@ async fn checks_run_in_the_order_of_the_protocol() {
         assert_eq!(refused(on.address, wrong, &[with_token, JSON]).await, (400, json!("bad_request")), "{wrong}");
     }
     let huge = format!("{{{}}}", " ".repeat(1 << 20));
+    assert_eq!(refused(on.address, &huge, &[with_token]).await.0, 415);
     let (status, _, answer) = refusal(post_crash(on.address, &huge, &[with_token, JSON]).await).await;
     assert_eq!((status, &answer["code"]), (400, &json!("bad_request")));
     assert!(answer["message"].as_str().is_some_and(|why| why.contains("1024 bytes")), "{answer}");
