@@ -70,8 +70,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds, opens the store, registers the replica and serves. Until the replica is registered, every request
-    /// except one for `/livez` gets 503.
+    /// Binds, opens the store, registers the replica and serves. Until the replica is registered, requests get 503,
+    /// except those for `/livez`.
     ///
     /// # Errors
     /// [`ServerError`] if any of these steps fails for good.

@@ -282,7 +282,7 @@ impl Conductor {
             }
             let causes = &self.ledger.counts().refused_upgrades;
             let causes: Vec<_> = causes.iter().map(|(cause, count)| format!("{cause} ({count})")).collect();
-            let why = if causes.is_empty() { "all sessions were closed".to_owned() } else { causes.join(", ") };
+            let why = if causes.is_empty() { "all sessions were lost".to_owned() } else { causes.join(", ") };
             return Err(SimulationError::NoSession(why));
         }
         let begin = self.shared.now();

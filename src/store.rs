@@ -72,8 +72,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::CannotOpen`] if the file cannot be opened or upgraded, if the certificate authority's file cannot
-    /// be read, if this store does not support the MySQL server, or if a MySQL error is permanent. A
-    /// MySQL server's refusal of the account counts as permanent after 15 s.
+    /// be read, if this store does not support the MySQL server, or if a MySQL error is permanent. A MySQL
+    /// server's refusal of the account counts as permanent after 15 s.
     pub(crate) async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         match url {
             StoreUrl::Sqlite(path) => {

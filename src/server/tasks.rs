@@ -56,8 +56,8 @@ impl Tasks {
         connections: usize,
     ) -> watch::Sender<Router> {
         let (other_routes, router) = watch::channel(http::starting());
-        // Under tokio's cooperative budget of 128 operations, the listener would yield after 64 connections, each of
-        // which takes a permit and an accept, until their tasks have run. In the meantime, the accept queue could
+        // Each connection costs a permit and an accept. So under tokio's cooperative budget of 128 operations, the
+        // listener would yield after 64 connections until their tasks have run. In the meantime, the accept queue could
         // overflow.
         let serve = tokio::task::unconstrained(listener::serve(
             listener,

@@ -32,7 +32,7 @@ use super::user_directory::UserDirectory;
 use crate::config::MySqlUrl;
 
 /// Number of connections for resumes, histories and most other reads. A replica has up to five more; one of them reads
-/// the binary log. So sixteen replicas need up to 144 of the 151 connections that MySQL allows by default. The remaining
+/// the binary log. So sixteen replicas need up to 144 of the 151 connections that MySQL allows by default. The other
 /// seven are for probes.
 const READERS: usize = 4;
 

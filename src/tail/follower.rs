@@ -131,7 +131,7 @@ impl Follower {
     }
 
     /// Polls the log for `time`. Stops early and returns `true` when an outage ends. Also stops early, but returns
-    /// `false`, when all connections are discarded, for example because the host name points to another server.
+    /// `false`, when all connections are discarded, for example because the address now points to another server.
     async fn poll(&mut self, time: Duration) -> Result<bool, StoreError> {
         let (end, server) = (Instant::now() + time, self.store.generation());
         let (mut pause, mut failed) = (SHORTEST_POLL, false);

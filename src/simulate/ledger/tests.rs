@@ -214,7 +214,7 @@ fn sessions_that_disagree_on_offsets_are_detected() {
     scene.receive(ANNA, 1, 102);
     scene.ack(1, 101, false);
     scene.receive(BRUNO, 0, 102);
-    assert_eq!(scene.faults(), [("duplicated", 2)], "a second offset of each of two smiles was not counted");
+    assert_eq!(scene.faults(), [("duplicated", 2)], "the second offsets of two smiles did not count as two duplicates");
 
     let mut scene = Scene::new();
     scene.send(0);

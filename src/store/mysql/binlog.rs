@@ -65,7 +65,7 @@ pub(crate) struct Binlog {
     transaction: Vec<Batch>,
     /// When the last event arrived.
     heard_at: Instant,
-    /// Changes when all connections are discarded, for example because the host name points to another server.
+    /// Changes when all connections are discarded, for example because the address now points to another server.
     changes: watch::Receiver<u64>,
 }
 
@@ -73,7 +73,7 @@ impl MySql {
     /// Opens the binary log at its end.
     ///
     /// # Errors
-    /// [`StoreError::CannotFollow`] if the settings of the server or the privileges of the account rule out following
+    /// [`StoreError::CannotFollow`] if the server's version or settings or the account's privileges rule out following
     /// the binary log, else [`StoreError::Unavailable`].
     pub(crate) async fn open_binlog(self: &Arc<Self>) -> Result<Binlog, StoreError> {
         self.server.until_answered().await?;

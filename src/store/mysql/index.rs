@@ -14,8 +14,8 @@ const CONVERSATIONS_PER_STATEMENT: usize = 256;
 const BLOCKS_PER_STATEMENT: usize = 6;
 
 impl MySql {
-    /// Claims the index for only 1 s, so that the claim of a dead or frozen replica expires; `false` while another
-    /// replica's claim lasts.
+    /// Claims the index, or extends the claim, for only 1 s, so that the claim of a dead or frozen replica expires.
+    /// Returns `false` while the claim of another replica lasts.
     pub(in crate::store) async fn claim_index(&self, claimant: i64) -> Result<bool, StoreError> {
         let claim = format!(
             "UPDATE log_state SET indexer = {claimant}, indexer_until = {NOW} + 1000 \

@@ -1,4 +1,4 @@
-//! Finds out which MySQL server the store's host name points to, and whether that server answers.
+//! Finds out which MySQL server the address of the store points to, and whether that server answers.
 //!
 //! A probe is one connection. While the server answers, a probe is opened about every 3 s, and earlier when an answer
 //! is overdue. While the server is silent, the pause between two probes grows from 1 s to 8 s.
@@ -16,14 +16,14 @@ use super::connections::{ANSWER, timed_out, within};
 use super::server::MySqlServer;
 
 /// Pause before the next probe if no answer becomes overdue, in addition to [`PAUSE`]. While an old primary still
-/// accepts writes, no open connection shows that the host name points to a new primary.
+/// accepts writes, no open connection shows that the address now points to a new primary.
 const INTERVAL: Duration = Duration::from_secs(3);
 
 /// Shortest pause between two probes, however many answers are overdue.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A server that does not answer a probe within this time counts as silent. The next probe then starts, since the host
-/// name may now point to another server.
+/// A server that does not answer a probe within this time counts as silent. The next probe then starts, since the
+/// address may now point to another server.
 const SILENT: Duration = Duration::from_secs(1);
 
 /// Longest pause between two probes of a silent server. The pause grows with the silence, since a frozen server keeps

@@ -54,7 +54,7 @@ async fn a_replica_has_an_id_of_its_own_and_a_lease() {
     assert_eq!(
         (replicas[0].id.as_str(), replicas[0].state),
         ("be1.2", ReplicaState::Ready),
-        "the replica with the longest uptime was not listed first"
+        "the first replica in the list was not the ready one with the longest uptime"
     );
     assert_eq!((replicas[1].id.as_str(), replicas[1].state), ("be1.3", ReplicaState::Draining));
     assert_eq!(replicas[1].status, status);
