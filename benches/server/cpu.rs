@@ -38,7 +38,7 @@ impl Processes {
         self.mysql.map(|(number, before)| seconds(number) - before)
     }
 
-    /// The mean CPU use of the processes, and that of MySQL, in cores.
+    /// The CPU use of all processes together, and that of MySQL, in cores, averaged since this value was created.
     pub(crate) fn cores(&self) -> (f64, Option<f64>) {
         let elapsed = self.since.elapsed().as_secs_f64();
         (self.seconds() / elapsed, self.mysql_seconds().map(|seconds| seconds / elapsed))

@@ -39,8 +39,8 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     report.fact("long_log_ready", format!("{:.0} ms", ready.as_secs_f64() * 1e3));
 }
 
-/// Sends smiles until the log has `scale.long_log` of them. Returns a text with the duration (pauses included), the
-/// rate and the number of refusals.
+/// Sends smiles until the log has at least `scale.long_log` of them. Returns a text with the duration (pauses
+/// included), the rate and the number of refusals.
 async fn fill(server: &Server, scale: &Scale) -> String {
     let began = Instant::now();
     let plan = Plan::smiles(from_ref(server), UNANSWERED, scale.sustained).await;

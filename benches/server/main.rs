@@ -13,8 +13,7 @@
 //!
 //! The measurements on MySQL use the server at `TEST_MYSQL_URL`, or one that `scripts/mysql` starts. The CPU time of
 //! MySQL is unknown if MySQL is remote or in a container. `BENCH_SERVER` names another server program to measure, such
-//! as an older build. The alternatives (`peers` and `replicas-peers`) need Node with npm, and
-//! Python with venv.
+//! as an older build. The alternatives (`peers` and `replicas-peers`) need Node with npm, and Python with venv.
 #![expect(clippy::print_stdout, reason = "this program prints its figures")]
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "printed figures are rounded")]
 

@@ -21,14 +21,15 @@ pub(crate) struct MySql {
 }
 
 impl MySql {
-    /// Creates a database on the server at `TEST_MYSQL_URL`, or on a server that `scripts/mysql` starts.
+    /// Creates a database on the server at `TEST_MYSQL_URL`, or, if that is unset, empty or `none`, on a server that
+    /// `scripts/mysql` starts.
     pub(crate) async fn new() -> Self {
         let server = std::env::var("TEST_MYSQL_URL").ok().filter(|url| !matches!(url.as_str(), "" | "none"));
         let server = server.unwrap_or_else(|| script("start"));
         let server: Url = server.parse().expect("TEST_MYSQL_URL or the output of scripts/mysql should be a URL");
         let mut mysql = Self { url: server.clone(), owner: server };
         let name = format!("chat_bench_{:016x}", rand::random::<u64>());
-        mysql.run(format!("CREATE DATABASE {name}")).await.expect("the account should be allowed to create a database");
+        mysql.run(format!("CREATE DATABASE {name}")).await.expect("the database should be created");
         mysql.url.set_path(&name);
         mysql.owner.set_path(&name);
         if PROCESS.get().is_none() {
@@ -47,10 +48,7 @@ impl MySql {
             mysql.remove().await;
             return None;
         }
-        mysql
-            .run(format!("GRANT ALL ON {name}.* TO '{user}'@'%'"))
-            .await
-            .expect("the account should be allowed to grant privileges");
+        mysql.run(format!("GRANT ALL ON {name}.* TO '{user}'@'%'")).await.expect("the privileges should be granted");
         mysql.url.set_username(&user).expect("the URL should have a host");
         mysql.url.set_password(Some(password)).expect("the URL should have a host");
         Some(mysql)

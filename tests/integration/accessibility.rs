@@ -25,7 +25,7 @@ const AUDIT: &str = "const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', '
     return [...violations, ...undecided].map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ target }) => target).join(', ')}`)";
 
 async fn load_axe(browser: &Browser) {
-    let axe = std::fs::read_to_string(AXE).expect("scripts/test should install axe-core");
+    let axe = std::fs::read_to_string(AXE).expect("scripts/test should have installed axe-core");
     browser.run(&axe, &json!([])).await;
 }
 

@@ -1,6 +1,6 @@
-//! The Grafana dashboard: each metric of the chat and each label matcher in its queries exists on `/metrics` of a real
-//! replica, or comes from Prometheus itself. Grafana's configuration defines the data source that the dashboard uses,
-//! and Prometheus' configuration defines the job.
+//! The Grafana dashboard: each metric of a replica in its queries, and each label matcher except `job`, exists on
+//! `/metrics` of a real replica. Grafana's configuration defines the data source that the dashboard uses, and
+//! Prometheus' configuration defines the job.
 
 use serde_json::Value;
 

@@ -166,8 +166,8 @@ async fn cut_off(replicas: &mut [TestProcess]) -> Vec<BlackHole> {
     cut_off
 }
 
-/// Opens [`UPGRADES`] sessions, one per [`PAUSE`]. Each must open within three seconds, since two replicas
-/// are still running.
+/// Opens [`UPGRADES`] sessions, one per [`PAUSE`]. Each must open within three seconds, since two replicas are
+/// still running.
 async fn sessions_open(frontend: &Frontend) {
     let upgrades = (0..UPGRADES).map(async |number| {
         tokio::time::sleep(PAUSE * number).await;
