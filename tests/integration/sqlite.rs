@@ -220,7 +220,7 @@ async fn a_second_process_on_a_file_is_refused_through_any_path() {
         let store = format!("--store=sqlite:{}", path.display());
         let second = run_program(&["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", &store]).await;
         let said = String::from_utf8_lossy(&second.stderr);
-        assert!(said.contains("another smilingchat is using it"), "{store}: the refusal lacked a reason: {said}");
+        assert!(said.contains("another smilingchat is using it"), "{store}: the refusal lacked the reason: {said}");
         assert_eq!((second.status.code(), said.lines().count()), (Some(1), 1), "{store}: {said}");
     }
     assert_eq!(get(process.address, "/readyz").await.status().as_u16(), 200, "the first process was no longer ready");

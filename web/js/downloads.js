@@ -5,7 +5,7 @@ import { drawPicture } from "./picture.js";
 import { posterOf } from "./poster.js";
 import { recordOf } from "./record.js";
 
-/** The time after which the URL of the file is revoked. By then, the download has started and needs the URL no more. */
+/** The time after which the URL of the file is revoked. By then, the download has started and no longer needs it. */
 const KEPT_MS = 10_000;
 
 export function saveJson(run) {

@@ -1,5 +1,5 @@
 // The course of a crash: its request, the lost sessions, their return, and the replacement of the replica. The
-// functions are pure: those that record an event take an incident and return the incident with the event.
+// functions are pure: those that record an event take an incident and return the incident after the event.
 
 export const Step = Object.freeze({
   ASKED: "asked",

@@ -10,14 +10,14 @@ const EXIT = "exit";
 const UNREADY = "unready";
 const START_PROCESS = "cargo run --release";
 const RESTART_COMPOSE = "docker compose restart backend";
-// `up` would also reduce several replicas to one, the number in docker/compose.yaml, so `start` is used for several
+// `up` would also reduce several replicas to one, the default of docker/compose.yaml, so `start` is used for several
 // replicas.
 const START_ONE = "docker compose up -d";
 const START_SEVERAL = "docker compose start backend";
 
 /**
- * Whether each platform restarts crashed replicas and, by crash mode, the command that restarts a replica. A mode has no
- * command if the platform restarts the replica, or if the page only describes what to do.
+ * Whether each platform restarts crashed replicas and, by crash mode, the command that restarts a replica. A mode has
+ * no command if the platform restarts the replica, or if the page only describes what to do.
  */
 const PLATFORMS = {
   process: { healing: false, commands: { exit: () => START_PROCESS } },

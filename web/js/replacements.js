@@ -1,9 +1,9 @@
 // Decides which new replica replaces which lost one. The functions are pure.
 //
-// The name identifies the replacement, whatever the order in which the replicas return: a container that restarts keeps
-// its name in Compose, a new task takes over the slot, which is part of the name, in Swarm, and a pod whose container
-// restarts keeps its name in Kubernetes. The node does not identify the replacement, since an orchestrator may pick any
-// node.
+// The name identifies the replacement, whatever the order in which the replicas return: in Compose, a container that
+// restarts keeps its name; in Swarm, a new task takes over the slot, which is part of the name; in Kubernetes, a pod
+// whose container restarts keeps its name. The node does not identify the replacement, since an orchestrator may pick
+// any node.
 
 const isSame = (lost, found) => lost.id === found.id;
 const isNamesake = (lost, found) => lost.name !== undefined && lost.name === found.name;

@@ -11,7 +11,7 @@ export const DEFAULTS = Object.freeze({ conversations: 10, rate: 5, seed: null, 
 const SEED_LIMIT = 2 ** 32;
 
 /**
- * Reads from an address's query the settings, and whether to start immediately. Defaults replace invalid values.
+ * Reads the settings, and whether to start immediately, from an address's query. Defaults replace invalid values.
  */
 export function settingsOf(search) {
   const query = new URLSearchParams(search);

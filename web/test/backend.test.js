@@ -17,7 +17,7 @@ function answering(status, body, requests = []) {
 
 const backendWith = (fetch, timers = new FakeTimers()) => new Backend({ pageUrl: "http://h/sub/?x=1", fetch, timers });
 
-test("requests go to URLs relative to that of the page, and bypass the cache", async () => {
+test("requests go to URLs relative to the page's URL, and bypass the cache", async () => {
   const requests = [];
   const users = await backendWith(answering(200, [{ name: "anna", face: "🙂" }, null], requests)).users();
   assert.deepEqual(users, [{ name: "anna", face: "🙂" }]);

@@ -78,7 +78,7 @@ test("the resume point follows only welcomes, smiles and acks with duplicate: fa
   assert.deepEqual(point.query, { after: 15, epoch: "e1" });
 });
 
-test("a welcome with recovered: true keeps the resume point, and a welcome with recovered: false sets it", () => {
+test("a welcome with recovered: true at the resume point keeps it, and one with recovered: false sets it", () => {
   const point = new ResumePoint();
   point.observe(welcome({ offset: 10 }));
   point.observe({ type: "smile", offset: 12 });

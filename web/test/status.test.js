@@ -137,7 +137,7 @@ test("each refused socket and the request of the diagnosis are counted under the
   await fails(SUSPICIOUS_ATTEMPTS - 1);
   assert.equal(counted.length, 0);
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.deepEqual(counted, Array(3).fill("overloaded"), "a socket or the request was not counted exactly once");
+  assert.deepEqual(counted, Array(3).fill("overloaded"), "a refusal was not counted exactly once as overloaded");
   await fails(SUSPICIOUS_ATTEMPTS);
   await fails(SUSPICIOUS_ATTEMPTS, { isRefusal: false });
   assert.deepEqual([counted.length, asked.length], [4, 1]);

@@ -146,7 +146,7 @@ fn write_configuration(folder: &Path, page: &Path, address: SocketAddr, resolver
     let here = folder.display();
     let types = MIME_TYPES.into_iter().find(|types| Path::new(types).exists()).unwrap_or("mime.types of nginx");
     let read =
-        |name: &str| std::fs::read_to_string(format!("{ROOT}/docker/nginx/{name}")).expect("the file should exist");
+        |name: &str| std::fs::read_to_string(format!("{ROOT}/docker/nginx/{name}")).expect("a file of the image");
     let main = read("nginx.conf")
         .replace("/tmp/", &format!("{here}/"))
         .replace("/etc/nginx/", &format!("{here}/"))

@@ -8,7 +8,7 @@ use super::environment::script;
 use super::mysql::{ask, identify, run};
 use super::{eventually, within};
 
-/// The folders of the servers. No other file uses these folders.
+/// The folders of the servers. No other test file uses these folders.
 const FOLDERS: [&str; 3] = ["target/mysql-of-group-1", "target/mysql-of-group-2", "target/mysql-of-group-3"];
 
 const PLUGIN: &str = "INSTALL PLUGIN group_replication SONAME 'group_replication.so'";

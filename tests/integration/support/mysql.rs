@@ -1,5 +1,5 @@
-//! New databases on real MySQL servers, each for one test, and statements that a test executes on these servers: on the
-//! one at `TEST_MYSQL_URL`, or on one that the test has started.
+//! New databases on real MySQL servers, each for one test, and statements that a test executes on these servers. A
+//! server is the one at `TEST_MYSQL_URL`, or one that the test has started.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -39,7 +39,7 @@ impl TestDatabase {
     /// Creates a user that has all privileges on this database and no others. Returns the `--store` URL of this user.
     pub(crate) async fn url_of_a_restricted_user(&self) -> String {
         let statements = format!("CREATE USER {0} IDENTIFIED BY 'restricted'; GRANT ALL ON {0}.* TO {0}", self.name);
-        run(self.server.as_str(), statements).await.expect("the restricted user could not be created");
+        run(self.server.as_str(), statements).await.expect("the user of TEST_MYSQL_URL could not create a user");
         let mut url: Url = self.url().parse().expect("a URL");
         url.set_username(&self.name).expect("no user could be set");
         url.set_password(Some("restricted")).expect("no password could be set");
