@@ -132,8 +132,7 @@ class Checks:
             metadata = document["metadata"]
             wanted = None if document["kind"] in CLUSTER_WIDE else NAMESPACE
             if metadata.get("namespace") != wanted:
-                belongs = f"belongs in {wanted}" if wanted else "must have none"
-                self.fault(document, f"has the namespace {metadata.get('namespace')}, but {belongs}")
+                self.fault(document, f"must be in the namespace {wanted}" if wanted else "must not have a namespace")
             identity = (document["apiVersion"], document["kind"], metadata["name"])
             if identity in seen:
                 self.fault(document, "is defined twice")

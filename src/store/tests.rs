@@ -187,7 +187,7 @@ async fn the_log_survives_reopening(database: &Database) {
 #[tokio::test]
 async fn a_file_that_takes_the_place_of_the_log_keeps_its_epoch() {
     let database = Database::sqlite();
-    let StoreUrl::Sqlite(path) = database.url() else { unreachable!("the database is not a file") };
+    let StoreUrl::Sqlite(path) = database.url() else { unreachable!("the database should be a file") };
     let store = database.open().await;
     let epoch = store.log_state().await.unwrap().epoch;
     let copy = path.with_extension("copy");

@@ -57,13 +57,15 @@ test("smiles sent before, during and after crashes are stored once, in order, an
   assert.ok(anna.session.reconnects >= 1);
 });
 
-test("a client that starts again sends none of the smiles that were queued when it stopped", () => {
+test("a client that starts again sends none of the smiles that were queued when it stopped, nor waits for them", () => {
   const { sockets, client } = withSocket();
   client.smile("bruno", "😀");
   client.stop();
   client.start();
   sockets.at(-1).tell(welcome());
   assert.deepEqual(sockets.flatMap(({ sent }) => sent), []);
+  client.finish();
+  assert.notEqual(sockets.at(-1).closedWith, null, "the session stayed open although no smile was unsettled");
 });
 
 test("the retry of a history request is not sent if a new session has already repeated the request", () => {

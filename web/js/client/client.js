@@ -76,6 +76,7 @@ export class Client {
   stop() {
     this.session.stop();
     this.#waiting = [];
+    this.#promises.clear();
     this.#outbox.clear();
   }
 
