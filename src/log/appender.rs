@@ -65,8 +65,7 @@ impl Appender {
                 let indexed = self.tail.wait_for(|tail| tail.index_lag() < MAX_INDEX_LAG);
                 self.refuse_while(indexed, "the index is too far behind", &mut outage).await;
                 self.until_backlog_clears(Instant::now() + BACKLOG_TIMEOUT).await;
-                let (last, cursor) = self.tail.end();
-                for batch in self.store.take_turn(last, cursor).await {
+                for batch in self.store.take_turn(self.tail.end().0).await {
                     // A batch that does not follow the cursor is read from the log later.
                     let _ = self.tail.publish_stored(batch);
                 }

@@ -47,12 +47,12 @@ type PageRow = (String, i64, i64, Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 impl Store {
     /// Waits at most 0.3 s for this replica's turn to append, if other replicas append too and no attempt to get a turn
-    /// has failed within the last second. Returns batches that other replicas have committed after `last`, which ends
-    /// at `after`. The result may lack some or all of these batches.
-    pub(crate) async fn take_turn(&self, last: Option<BatchKey>, after: Offset) -> Vec<Batch> {
+    /// has failed within the last second. Returns batches that other replicas have committed after `last`. The
+    /// result may lack some or all of these batches.
+    pub(crate) async fn take_turn(&self, last: Option<BatchKey>) -> Vec<Batch> {
         match self {
             Self::Sqlite(_) => Vec::new(),
-            Self::MySql(mysql) => mysql.take_turn(last, after).await,
+            Self::MySql(mysql) => mysql.take_turn(last).await,
         }
     }
 

@@ -7,23 +7,29 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::{FromRow, Row};
-
+use super::MySql;
 use super::connections::within;
-use super::{MySql, statements};
 use crate::model::Offset;
-use crate::store::{Batch, BatchKey};
+use crate::store::{Batch, BatchKey, integer};
 
-/// Takes the lock. The wait of at most 150 ms is longer than a few commits take, and too short for a user to notice.
-/// It also outlasts the stall of a commit that misses a wake-up: if `innodb_log_writer_threads` is off, such a commit
-/// stalls for 100 ms (`log_self_write_up_to` in MySQL's `storage/innobase/log/log0write.cc`).
+/// Maximum number of batches read when the lock is taken. There are more only if this replica has fallen behind.
+const MISSED: usize = 16;
+
+/// Takes the lock, then selects the last published batch, without its payload, and the batches after it. One prepared
+/// statement, since its parsing would lengthen every turn. MySQL materializes the derived table first, so the snapshot
+/// holds what the lock's previous holder has committed.
+///
+/// The wait of at most 150 ms is longer than a few commits take, and too short for a user to notice. It also outlasts
+/// the stall of a commit that misses a wake-up: if `innodb_log_writer_threads` is off, such a commit stalls for 100 ms
+/// (`log_self_write_up_to` in MySQL's `storage/innobase/log/log0write.cc`).
 ///
 /// The connection holds the lock until the procedure `append_batch` or [`MySql::end_turn`] releases it.
 const TAKE_TURN: &str = "
-    SELECT /*+ MAX_EXECUTION_TIME(150) */ GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
-
-/// Maximum number of batches read when the lock is taken. There are more only if this replica has fallen behind.
-const MISSED: u32 = 16;
+    SELECT /*+ MAX_EXECUTION_TIME(150) */ token, IF(first > ?, payload, '')
+    FROM (
+        SELECT GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32)), 1) AS taken
+    ) AS turn JOIN log_batches ON first >= ?
+    WHERE taken = 1 ORDER BY first LIMIT ?";
 
 /// Time limit for MySQL's answer. MySQL ends the wait for the lock earlier, so beyond this limit MySQL or the network
 /// is slow or down.
@@ -67,13 +73,12 @@ impl PeerAppends {
 impl MySql {
     /// Waits for the lock if other replicas append too, unless an attempt has failed within [`RECENT`]. The next
     /// successful append or [`MySql::end_turn`] releases the lock. Returns at most [`MISSED`] batches that other
-    /// replicas have appended after `last`, which ends at `after`; this replica's next batch follows them. An append
-    /// without the lock is just as safe, so every wait here is short.
-    pub(in crate::store) async fn take_turn(&self, last: Option<BatchKey>, after: Offset) -> Vec<Batch> {
-        if !self.peer_appends.lock().takes_turns(Instant::now()) {
-            return Vec::new();
-        }
-        within(NO_ANSWER, self.ask_for_turn(last, after)).await.unwrap_or_else(|error| {
+    /// replicas have appended after `last`; this replica's next batch follows them. An append without the lock is just
+    /// as safe, so every wait here is short.
+    pub(in crate::store) async fn take_turn(&self, last: Option<BatchKey>) -> Vec<Batch> {
+        let turns = self.peer_appends.lock().takes_turns(Instant::now());
+        let Some(last) = last.filter(|_| turns) else { return Vec::new() };
+        within(NO_ANSWER, self.ask_for_turn(last)).await.unwrap_or_else(|error| {
             tracing::debug!(%error, "cannot take a turn to append");
             self.peer_appends.lock().kept_waiting_at = Some(Instant::now());
             Vec::new()
@@ -94,34 +99,28 @@ impl MySql {
 
     /// Waits for the lock and reads the batches after `last`. Dropping the future closes the connection, which releases
     /// the lock.
-    async fn ask_for_turn(&self, last: Option<BatchKey>, after: Offset) -> sqlx::Result<Vec<Batch>> {
-        // A log that lacks the last published batch was trimmed or replaced, or does not show that batch yet, so
-        // nothing is read from it.
-        let same_log = last.map_or_else(String::new, |last| format!("AND {}", last.is_stored()));
-        let text = format!(
-            "{TAKE_TURN}; SELECT token, payload FROM log_batches WHERE first > {after} {same_log} \
-             ORDER BY first LIMIT {MISSED}"
-        );
-        let take = async |mut connection| match statements(&text).fetch_all(&mut connection).await {
+    async fn ask_for_turn(&self, last: BatchKey) -> sqlx::Result<Vec<Batch>> {
+        let first = integer(last.first.0);
+        let question = sqlx::query_as(TAKE_TURN).bind(first).bind(first).bind(integer(MISSED + 1));
+        let take = async |mut connection| match question.fetch_all(&mut connection).await {
             // Usually, the execution time limit ended the wait.
             Err(sqlx::Error::Database(_)) => Ok((Vec::new(), connection)),
             rows => Ok((rows?, connection)),
         };
         // The pool holds one connection, so the append uses the same one.
-        let rows = self.appending.ask_once(take).await?;
+        let rows: Vec<(i64, Vec<u8>)> = self.appending.ask_once(take).await?;
         {
             let mut peer_appends = self.peer_appends.lock();
             peer_appends.may_hold = true;
-            if rows.first().and_then(|row| row.try_get(0).ok()).flatten() != Some(1_i64) {
+            if rows.is_empty() {
                 peer_appends.kept_waiting_at = Some(Instant::now());
             }
         }
-        let batches = rows.iter().skip(1).map(|row| {
-            let (token, payload): (i64, Vec<u8>) = FromRow::from_row(row)?;
-            Batch::decode(token, &payload, &self.directory)
-        });
+        // A log that lacks the last published batch was trimmed or replaced, so nothing is read from it.
+        let same_log = rows.first().is_some_and(|(token, _)| *token == last.token);
+        let missed = rows.iter().skip(1).filter(|_| same_log);
         // The follower reads an undecodable batch again and reports it.
-        Ok(batches.map_while(Result::ok).collect())
+        Ok(missed.map_while(|(token, payload)| Batch::decode(*token, payload, &self.directory).ok()).collect())
     }
 }
 
