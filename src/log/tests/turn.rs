@@ -1,5 +1,7 @@
-//! Turns to append: the wait for a turn counts as store delay, and a turn is released even if nothing is appended.
+//! Turns to append: the wait for a turn counts as store delay, a turn returns what other replicas have committed, and it
+//! is released even if nothing is appended.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use futures_util::future::join_all;
@@ -13,6 +15,10 @@ const TAKE: &str = "SELECT GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABA
 /// Selects 1 if no replica has the turn, else 0.
 const IS_FREE: &str =
     "SELECT CAST(IS_FREE_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32))) AS SIGNED)";
+
+/// Selects how many sessions of this database wait for a turn.
+const WAITERS: &str =
+    "SELECT COUNT(*) FROM performance_schema.processlist WHERE DB = DATABASE() AND STATE = 'User lock'";
 
 /// A replica waits longer than this for a turn that it does not get, in seconds.
 const WAIT: f64 = 0.1;
@@ -73,5 +79,39 @@ async fn a_turn_without_an_append_is_released() {
     while database.numbers(IS_FREE).await != [1] {
         assert!(asked.elapsed() < Duration::from_secs(10), "the turn was not released within 10 s");
         sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_turn_returns_what_was_committed_during_the_wait_for_it() {
+    let Some(database) = Database::mysql().await else { return };
+    let (store, other) = (database.open().await, database.open().await);
+    let append = async |store: &Store, id: &str| append_all(store, &[smile(store, "anna", "bruno", id)]).await;
+    append(&other, "theirs").await;
+    append(&store, "mine").await;
+    let begun = Instant::now();
+    for attempt in 0.. {
+        let turn = database.holding(TAKE).await;
+        let head = store.log_state().await.unwrap().head;
+        let last = store.batch_at(head).await.unwrap().unwrap().key;
+        let ended = Cell::new(false);
+        let wait = async {
+            let missed = store.take_turn(Some(last)).await;
+            ended.set(true);
+            missed
+        };
+        let commit = async {
+            while !ended.get() && database.numbers(WAITERS).await != [1] {}
+            append(&other, &format!("{attempt}")).await;
+            drop(turn);
+        };
+        let (missed, ()) = tokio::join!(wait, commit);
+        store.end_turn().await;
+        // On a slow machine, the wait may end before the commit. The store then takes no turns for 1 s.
+        if !missed.is_empty() {
+            assert_eq!(missed.iter().map(|batch| batch.key.first).collect::<Vec<_>>(), [head.next()]);
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "no turn returned the batch that was committed during the wait for it");
     }
 }
