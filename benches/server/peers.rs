@@ -2,6 +2,7 @@
 //! one request and one row per smile, the architecture of the chat's first version. Their sources are in benches/peers.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::slice::from_ref;
@@ -189,7 +190,8 @@ fn run(command: &mut Command) -> Result<Vec<u8>, String> {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default().display().to_string();
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     match output {
-        Err(_) => Err(format!("`{program}` is missing")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(format!("`{program}` is missing")),
+        Err(error) => Err(format!("cannot start `{program}`: {error}")),
         Ok(output) if !output.status.success() => Err(format!("`{program}` failed")),
         Ok(output) => Ok(output.stdout),
     }

@@ -35,6 +35,8 @@ const BAR: f64 = 16.0;
 const GAP: f64 = 14.0;
 /// Top of the first bar.
 const TOP: f64 = 96.0;
+/// The left edge of the legend.
+const LEGEND: f64 = 420.0;
 
 const INK: &str = "#1c2833";
 const LINE: &str = "#d5d8dc";
@@ -107,13 +109,14 @@ fn text(content: impl Into<String>, x: f64, y: f64) -> Text {
 }
 
 fn legend(mut document: Document, bars: &[Bar]) -> Document {
-    let mut x = MARGIN + NAMES + PANEL - NUMBER;
+    let mut x = LEGEND;
     for unanswered in crate::load::DEPTHS {
         let Some(bar) = bars.iter().find(|bar| bar.unanswered == unanswered) else { continue };
         let square = Rectangle::new().set("x", x).set("y", 18).set("width", 12).set("height", 12);
-        let words = format!("{unanswered} unanswered per session");
+        let plural = if unanswered == 1 { "" } else { "s" };
+        let words = format!("{unanswered} unanswered smile{plural} per session");
         document = document.add(square.set("fill", bar.colour())).add(text(words, x + 18.0, 28.0));
-        x += 210.0;
+        x += 230.0;
     }
     document
 }
