@@ -174,8 +174,7 @@ async fn while_the_index_is_stalled_every_smile_is_stored_or_shed() {
     store_one(&replica, "after", stored as u64 + 2).await;
 }
 
-/// Sends batches of ten unique smiles until `stop`, each after the answers to the previous batch and a pause of 5 ms
-/// for each refusal among them. Returns the offsets of the stored smiles by id.
+/// Returns the offsets of the stored smiles by id.
 async fn send_until(stop: CancellationToken, replica: Replica, writer: usize) -> BTreeMap<String, Offset> {
     let mut stored = BTreeMap::new();
     for batch in 0_u32.. {
