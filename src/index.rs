@@ -107,8 +107,8 @@ impl Index {
         Ok(smiles)
     }
 
-    /// Returns the newest smiles between two users below the offset `before`, at most `limit`, oldest first, and
-    /// whether older smiles exist.
+    /// Returns the newest smiles between two users, at most `limit` and all below the offset `before`, oldest first.
+    /// Also returns whether older smiles exist.
     ///
     /// # Errors
     /// [`StoreError::Replaced`] if the SQLite file was deleted or replaced, else [`StoreError::Unavailable`].

@@ -201,7 +201,6 @@ impl Tail {
         self.moved.notify_waiters();
     }
 
-    /// Retention has removed everything up to `trimmed`.
     pub(crate) fn trim(&self, trimmed: Offset) {
         self.recent.lock().trim(trimmed);
         self.moved.notify_waiters();

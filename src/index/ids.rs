@@ -50,7 +50,7 @@ impl Run {
         FAN_OUT_BITS * (self.tier + 1)
     }
 
-    /// A run of a higher tier has more blocks and a smaller number.
+    /// The block takes more bits in a higher tier, whose runs have more blocks and smaller numbers.
     fn key(self, block: u64) -> BlockKey {
         BlockKey(u64::from(self.tier) << TIER_SHIFT | self.number << self.block_bits() | block)
     }
