@@ -75,6 +75,7 @@ struct Refusals(HashMap<IpAddr, u64>);
 
 impl Refusals {
     /// Returns `true` for the first refusal of an address, which the caller reports immediately; counts later refusals.
+    /// Ignores new addresses while the refusals of [`MAX_REPORTED`] addresses are counted.
     fn is_first(&mut self, address: IpAddr) -> bool {
         if let Some(count) = self.0.get_mut(&address) {
             *count += 1;
