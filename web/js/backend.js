@@ -42,7 +42,6 @@ export class BackendError extends Error {
     return isOverload(this.code) ? this.code : null;
   }
 
-  /** Whether no backend answered: there was no answer, or only the proxy answered. */
   get isSilence() {
     return SILENT_CODES.has(this.code);
   }

@@ -36,7 +36,6 @@ export class Conversation {
     this.#watcher = watcher;
   }
 
-  /** Requests a page of the history through the first user that is connected. */
   askHistory(page) {
     const asked = this.users.some((user) => user.isConnected && user.askHistory(page));
     this.#watcher?.({ kind: asked ? "asked" : "failed" });
@@ -51,8 +50,8 @@ export class Conversation {
   }
 
   /**
-   * Gives the next user a turn. No user speaks before both have been welcomed, because the delivery of a smile sent
-   * earlier could not be proven. Turns alternate with each beat, even if the last smile was shed.
+   * No user speaks before both have been welcomed, because the delivery of a smile sent earlier could not be proven.
+   * After that, the turn passes with each beat, even if the beat sends no smile.
    */
   beat() {
     if (!this.users.every((user) => user.welcomedOnce)) return;

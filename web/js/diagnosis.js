@@ -4,7 +4,6 @@
 // limit lets occasional requests pass, so refusals are counted under the last cause until two diagnoses in a row find
 // no cause, or until a diagnosis gets no answer.
 
-/** Consecutive failed attempts before a diagnosis. */
 export const SUSPICIOUS_ATTEMPTS = 2;
 /** The minimum time between the end of a diagnosis and the start of the next one. */
 export const DIAGNOSIS_GAP_MS = 5_000;

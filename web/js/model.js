@@ -161,7 +161,6 @@ export class Model {
     return { outcome, request: id };
   }
 
-  /** Stores the token, and repeats the crash request that waits for one. */
   giveToken(token) {
     this.crashRequests.token = token;
     this.crash(this.crashRequests.waiting);
@@ -215,7 +214,6 @@ export class Model {
     return { replicas, isStale: unreachableSince !== null, age: now - (answeredAt ?? now), sessionsOn: this.#sessionsByReplica() };
   }
 
-  /** The contents of a record of the run. */
   get record() {
     const { ledger, counters } = this.simulation;
     return { settings: this.#usedSettings, ...this.run, ledger: ledger.totals, overloads: counters.overloadCauses };

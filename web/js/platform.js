@@ -58,7 +58,6 @@ export class Platform {
     if (kept !== this.#storage.getItem(STORAGE_KEY)) this.#storage.setItem(STORAGE_KEY, kept);
   }
 
-  /** Whether the platform restarts crashed replicas. */
   get heals() {
     return this.name !== null && PLATFORMS[this.name].healing;
   }

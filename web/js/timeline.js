@@ -5,7 +5,6 @@
 export const KEPT_MS = 3_600_000;
 /** The longest visible span. */
 export const SHOWN_MS = 180_000;
-/** Past this number of lanes, the lanes of replicas that are gone are dropped; present replicas keep their lanes. */
 export const MOST_LANES = 6;
 /** The minimum time over which a rate is computed: a shorter time, as at a stop, could produce a false peak. */
 const SHORT_MS = 500;
@@ -87,8 +86,8 @@ export function spanOf({ samples }, most = SHOWN_MS) {
 }
 
 /**
- * The replicas within the span, in the order in which they first appear. Past the maximum, those that disappeared first
- * are dropped; present replicas are not.
+ * The replicas within the span, in the order in which they first appear. Past `MOST_LANES`, those that disappeared
+ * first are dropped; present replicas are not.
  */
 export function lanesOf({ samples }, [from, to]) {
   const aliveAt = new Map();
