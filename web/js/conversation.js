@@ -12,10 +12,7 @@ export class Conversation {
   #onChange;
   #watcher = null;
 
-  /**
-   * `chanceFor(name)` returns the random number generator of a user. All conversations share `counters`.
-   * `onChange(conversation)` requests a repaint.
-   */
+  /** `chanceFor(name)` returns the random number generator of a user. All conversations share `counters`. */
   constructor({ index, people, chanceFor, environment, ledger, counters, onChange }) {
     this.index = index;
     this.lines = [];

@@ -29,10 +29,7 @@ export class ConversationsView {
   #waiting = new Set();
   #perFrame = MOST_CARDS;
 
-  /**
-   * `onOpen(conversation)` is called when a card is opened. `words` has what a `UserView` needs: translate, format,
-   * hueOf.
-   */
+  /** `words` has what a `UserView` needs: translate, format, hueOf. */
   constructor({ onOpen, ...words }) {
     this.#words = words;
     this.#onOpen = onOpen;

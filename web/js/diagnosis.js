@@ -35,10 +35,7 @@ export class Diagnosis {
     this.#onRefused = onRefused;
   }
 
-  /**
-   * Records a failure of a session at `url`. `attempt` counts the failures since the back-off was reset, and
-   * `isRefusal` says whether the socket was refused.
-   */
+  /** `attempt` counts the failures since the back-off of the session was reset. */
   async failed({ attempt, url, isRefusal }) {
     const now = this.#timers.now();
     if (isRefusal && this.#found !== null && now < this.#notBefore) this.#onRefused(this.#found);
@@ -62,10 +59,7 @@ export class Diagnosis {
     this.#onFound(cause);
   }
 
-  /**
-   * Clears the cause after a welcome. Later refusals are still counted under it, since other sockets may still be
-   * refused.
-   */
+  /** Later refusals are still counted under the cause, since other sockets may still be refused. */
   welcomed() {
     this.cause = null;
   }

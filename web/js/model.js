@@ -130,7 +130,6 @@ export class Model {
     this.#tell(Run.forgotten);
   }
 
-  /** Applies changed settings to the current run and to chaos. */
   change(settings) {
     const { chaos } = this.settings;
     this.settings = settings;
@@ -166,7 +165,7 @@ export class Model {
     this.crash(this.crashRequests.waiting);
   }
 
-  /** Shortens the back-offs, and polls now, because the network is back. The server's hints are still honoured. */
+  /** For when the network is back. The server's hints are still honoured. */
   hurry() {
     this.simulation.hurry();
     this.replicaWatch.ask();

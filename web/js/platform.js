@@ -47,7 +47,7 @@ export class Platform {
     this.#recall();
   }
 
-  /** Reads the platform from an answer about the replicas. Older replicas send no platform. */
+  /** Older replicas send no platform. */
   seen({ platform, links, replicas }) {
     if (!Object.hasOwn(PLATFORMS, platform ?? "")) return;
     if (platform !== this.name) this.#hasHadSeveral = false;

@@ -24,8 +24,8 @@ export const Mark = Object.freeze({
 export const NO_TIMELINE = Object.freeze({ samples: Object.freeze([]), marks: Object.freeze([]), last: null });
 
 /**
- * Adds a sample. `successes` and `overloads` are totals since the start, and `replicas` is [{id, state, sessions}]. The
- * rates of the first sample are 0.
+ * `successes` and `overloads` are totals since the start, and `replicas` is [{id, state, sessions}]. The rates of the
+ * first sample are 0.
  */
 export function sampled(timeline, { at, successes, overloads, replicas }) {
   const { last } = timeline;
@@ -40,7 +40,6 @@ export function sampled(timeline, { at, successes, overloads, replicas }) {
   return { ...since({ samples, marks: timeline.marks }, at - KEPT_MS), last: { at, successes, overloads } };
 }
 
-/** The last `SHOWN_MS` of a timeline, for drawing. */
 export function shownOf({ samples, marks }) {
   return since({ samples, marks }, (samples.at(-1)?.at ?? 0) - SHOWN_MS);
 }
@@ -50,7 +49,7 @@ function since({ samples, marks }, from) {
   return { samples: samples.filter(isRecent), marks: marks.filter(isRecent) };
 }
 
-/** Adds a mark. Marks of one kind on one replica within a second are merged, and their counts added. */
+/** Marks of one kind on one replica within a second are merged, and their counts added. */
 export function marked(timeline, { at, kind, replica = null, count = 1 }) {
   const isSame = (mark) => mark.kind === kind && mark.replica === replica && at - mark.at < 1_000;
   const same = timeline.marks.find(isSame);

@@ -156,7 +156,6 @@ export class FakeBackend {
     this.#timers.after(restartAfter, () => this.#addReplica());
   }
 
-  /** Replaces the log with an empty one of a new epoch, and closes every session with the close code 1012. */
   replaceLog() {
     this.epoch = `${this.epoch}+`;
     this.#log = [];
