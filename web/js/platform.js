@@ -47,7 +47,7 @@ export class Platform {
     this.#recall();
   }
 
-  /** Reads the platform from an answer about the replicas. Older replicas send no platform. */
+  /** Older replicas send no platform. */
   seen({ platform, links, replicas }) {
     if (!Object.hasOwn(PLATFORMS, platform ?? "")) return;
     if (platform !== this.name) this.#hasHadSeveral = false;
@@ -58,7 +58,6 @@ export class Platform {
     if (kept !== this.#storage.getItem(STORAGE_KEY)) this.#storage.setItem(STORAGE_KEY, kept);
   }
 
-  /** Whether the platform restarts crashed replicas. */
   get heals() {
     return this.name !== null && PLATFORMS[this.name].healing;
   }
