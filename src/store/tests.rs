@@ -84,7 +84,7 @@ async fn append(store: &Store, ids: &[&str]) {
     assert_eq!(store.append(&batch(store, ids).await).await.unwrap(), Append::Done);
 }
 
-/// Also checks that the log has no gaps.
+/// Checks that the log has no gaps.
 pub(crate) async fn whole_log(store: &Store) -> Vec<Smile> {
     let mut after = store.log_state().await.unwrap().trimmed;
     let mut smiles = Vec::new();

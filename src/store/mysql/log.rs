@@ -55,7 +55,7 @@ impl MySql {
         Ok(append)
     }
 
-    /// An earlier attempt may have appended the batch at this offset, and its answer may have been lost.
+    /// An earlier attempt, whose answer was lost, may have appended the batch at this offset.
     async fn compare_token(&self, batch: &NewBatch) -> Result<Append, AppendError> {
         let tokens: sqlx::Result<Vec<(i64,)>> = self.rows(&batch.select_token()).await;
         match tokens.map_err(|error| AppendError::InDoubt(error.into()))?[..] {

@@ -34,8 +34,8 @@ const PATIENCE: &str = "SET lock_wait_timeout = 50, innodb_lock_wait_timeout = 5
 /// With the digest, the name of the lock stays within the limit of 64 characters.
 const LOCK: &str = "SELECT GET_LOCK(CONCAT('smilingchat tables ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
 
-/// Since this replica holds the lock, no other replica is running these migrations: a crash, an error or a timeout
-/// interrupted them. Migrations are idempotent, so they can run again.
+/// Since this replica holds the lock, no other replica is running the incomplete migrations: a crash, an error or a
+/// timeout interrupted them. Migrations are idempotent, so they can run again.
 const FORGET_HALF: &str = "DELETE FROM _sqlx_migrations WHERE NOT success";
 
 const COUNT_OLD_TABLES: &str = "

@@ -16,7 +16,7 @@ use crate::store::{Batch, BatchKey, integer};
 const MISSED: usize = 16;
 
 /// Takes the lock, then selects the last published batch, without its payload, and the batches after it. One prepared
-/// statement, since its parsing would lengthen every turn. MySQL materializes the derived table first, so the snapshot
+/// statement, since parsing it would lengthen every turn. MySQL materializes the derived table first, so the snapshot
 /// holds what the lock's previous holder has committed.
 ///
 /// The wait of at most 150 ms is longer than a few commits take, and too short for a user to notice. It also outlasts
@@ -70,7 +70,7 @@ impl PeerAppends {
 
 impl MySql {
     /// Returns at most [`MISSED`] batches that other replicas have appended after `last`; this replica's next batch
-    /// follows them. An append without the lock is just as safe, so the wait is short.
+    /// follows them. An append without the lock is just as safe, so the wait for the lock is short.
     pub(in crate::store) async fn take_turn(&self, last: Option<BatchKey>) -> Vec<Batch> {
         let turns = self.peer_appends.lock().takes_turns(Instant::now());
         let Some(last) = last.filter(|_| turns) else { return Vec::new() };
