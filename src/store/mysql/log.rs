@@ -21,7 +21,6 @@ const REACHED: Duration = Duration::from_millis(800);
 /// The error for a missing table: the database was dropped and created again.
 const NO_TABLE: u16 = 1146;
 
-/// Converts the error of a failed read of the log.
 pub(in crate::store) fn read_error(error: sqlx::Error) -> StoreError {
     if number(&error) == Some(NO_TABLE) { StoreError::Replaced } else { error.into() }
 }
@@ -56,8 +55,7 @@ impl MySql {
         Ok(append)
     }
 
-    /// Finds out whether the batch at this offset is the given one: an earlier attempt may have succeeded without an
-    /// answer.
+    /// An earlier attempt, whose answer was lost, may have appended the batch at this offset.
     async fn compare_token(&self, batch: &NewBatch) -> Result<Append, AppendError> {
         let tokens: sqlx::Result<Vec<(i64,)>> = self.rows(&batch.select_token()).await;
         match tokens.map_err(|error| AppendError::InDoubt(error.into()))?[..] {
