@@ -12,9 +12,9 @@ pub(crate) enum Append {
     Done,
     /// Another batch occupies the first offset of this batch, so this batch can never enter the log.
     Occupied,
-    /// The log does not hold the previous batch, or it holds batches although this batch names no previous one. Either
-    /// a commit that this replica has read from the binary log is not visible to queries yet, or retention has removed
-    /// the previous batch and later ones, or the log was replaced or has lost its end.
+    /// The log does not hold the previous batch, and retention has not removed exactly what comes before this batch.
+    /// Either a commit that this replica has read from the binary log is not visible to queries yet, or retention has
+    /// removed the previous batch and later ones, or the log was replaced or has lost its end.
     Unlinked,
 }
 
@@ -58,9 +58,8 @@ impl Store {
         }
     }
 
-    /// Appends a batch if the log ends with its previous batch, if retention has removed everything before the batch,
-    /// or if the log holds no batch and the batch names no previous one. Returns [`Append::Done`] once the batch is
-    /// durable.
+    /// Appends a batch if the log ends with its previous batch, or if retention has removed exactly what comes before
+    /// the batch: in a new log, nothing. Returns [`Append::Done`] once the batch is durable.
     ///
     /// Not cancel safe: dropping the future leaves the batch in doubt.
     ///

@@ -217,6 +217,7 @@ async fn a_batch_is_found_by_any_offset_in_it(database: &Database) {
 
 async fn retention_removes_the_oldest_batches_and_reuses_no_offset(database: &Database) {
     let store = database.open().await;
+    let too_early = batch(&store, &["too-early"]).await;
     append(&store, &["a", "b"]).await;
     append(&store, &["c"]).await;
     append(&store, &["d", "e"]).await;
@@ -234,6 +235,7 @@ async fn retention_removes_the_oldest_batches_and_reuses_no_offset(database: &Da
     assert_eq!(store.trim(day, 2).await.unwrap(), Some((Offset(6), 1)));
     let state = store.log_state().await.unwrap();
     assert_eq!((state.trimmed, state.head, whole_log(&store).await), (Offset(6), Offset(6), Vec::new()));
+    assert_eq!(store.append(&too_early).await.unwrap(), Append::Unlinked, "a removed offset was used again");
     // A replica that has read the last batch names that batch. A replica that has just opened the store names none.
     let smiles = |id| [smile(&store, "anna", "bruno", id)];
     let known = store.new_batch(last, Offset(6), &smiles("known"), Timestamp::now());

@@ -11,7 +11,7 @@ use crate::store::{Append, AppendError, StoreError, integer};
 /// Error 1053, server shutdown, is not among them, since MySQL may have committed before the shutdown.
 const NOT_STORED: [u16; 9] = [1021, 1044, 1049, 1114, 1142, 1205, 1213, 1305, 1370];
 
-/// Results of the procedure `append_batch` (`sql/mysql/0020_append_batch.sql`).
+/// Results of the procedure `append_to_log` (`sql/mysql/0023_append_to_log.sql`).
 const DONE: i64 = 0;
 const OCCUPIED: i64 = 1;
 
@@ -29,7 +29,7 @@ impl MySql {
     pub(in crate::store) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
         let pooled = within(REACHED, self.appending.take()).await;
         let pooled = pooled.map_err(|error| AppendError::NotBegun(error.into()))?;
-        let call = sqlx::query_scalar("CALL append_batch(?, ?, ?, ?, ?, ?)")
+        let call = sqlx::query_scalar("CALL append_to_log(?, ?, ?, ?, ?, ?)")
             .bind(batch.previous.map(|previous| integer(previous.first.0)))
             .bind(batch.previous.map(|previous| previous.token))
             .bind(integer(batch.key.first.0))

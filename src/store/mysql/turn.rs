@@ -23,7 +23,7 @@ const MISSED: usize = 16;
 /// the stall of a commit that misses a wake-up: if `innodb_log_writer_threads` is off, such a commit stalls for 100 ms
 /// (`log_self_write_up_to` in MySQL's `storage/innobase/log/log0write.cc`).
 ///
-/// The connection holds the lock until the procedure `append_batch` or [`MySql::end_turn`] releases it.
+/// The connection holds the lock until the procedure `append_to_log` or [`MySql::end_turn`] releases it.
 const TAKE_TURN: &str = "
     SELECT /*+ MAX_EXECUTION_TIME(150) */ token, IF(first > ?, payload, '')
     FROM (
