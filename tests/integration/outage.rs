@@ -23,7 +23,6 @@ async fn status(address: SocketAddr, path: &str) -> u16 {
     get(address, path).await.status().as_u16()
 }
 
-/// Interrupts the network to MySQL during a chat and restores it.
 async fn mysql_goes_away(fault: Network) {
     let Some(database) = TestDatabase::new().await else { return };
     let network = Proxy::to(database.server()).await;
@@ -113,7 +112,6 @@ async fn an_idle_replica_refuses_smiles_within_a_second_during_an_outage() {
     }
 }
 
-/// Changes or deletes the data that a replica has published, in several ways.
 #[tokio::test]
 async fn a_replica_exits_if_its_log_was_replaced() {
     for (statements, sends) in [
@@ -180,8 +178,6 @@ async fn a_replica_waits_for_mysql_and_reports_that_it_waits() {
 /// The maximum number of lines that a replica logs about one outage and its end.
 const LINES: usize = 10;
 
-/// MySQL is unavailable in three ways: the network is cut, the network is silent, or statements wait for locked
-/// tables.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_causes_few_log_lines_and_few_connections() {
     const LOCK: &str = "LOCK TABLES log_batches WRITE, log_state WRITE, leases WRITE";

@@ -12,7 +12,6 @@ use crate::support::mysql::TestDatabase;
 use crate::support::process::{TestProcess, run_program};
 use crate::support::{crash, eventually, get, get_json, http, refusal};
 
-/// Starts a replica on the database, with this name and this address for clients.
 async fn replica(database: &TestDatabase, name: &str, listen: &str) -> TestProcess {
     TestProcess::on_mysql(&database.url(), &[("replica", name), ("listen", listen)]).await
 }
@@ -47,7 +46,6 @@ async fn users_on_different_replicas_chat() {
         assert_eq!(offset(&elsewhere.expect("smile").await), at, "the user's other session received a different smile");
     }
 
-    // A repeated id on another replica is a duplicate.
     elsewhere.send_smile("c1", "bruno").await;
     assert_eq!(elsewhere.expect("ack").await, json!({"type": "ack", "id": "c1", "offset": 1, "duplicate": true}));
     assert_eq!(anna.persist("last", "bruno").await, 21);
