@@ -165,7 +165,7 @@ async fn a_phone_diagnoses_a_proxy_that_rewrites_the_host() {
     assert!(server.log().contains("--allowed-origins"), "the log did not name the option: {}", server.log());
 }
 
-/// The pause that a refusal asks for. It is longer than any back-off of a phone except after a close with 1008.
+/// The pause that a refusal asks for. No back-off of a phone is longer, except after a close with 1008.
 const RETRY_AFTER: Duration = Duration::from_secs(6);
 
 async fn refusing() -> SocketAddr {

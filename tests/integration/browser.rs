@@ -397,7 +397,7 @@ async fn ten_conversations_are_within_the_capacity() {
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
     start_conversations(&browser, 10).await;
-    // The server sheds load for a moment when the disk stalls, so the test fails only if all three attempts do.
+    // The server sheds load for a moment when the disk stalls, so one calm attempt out of three is enough.
     let calm = within_capacity(&browser).await || within_capacity(&browser).await || within_capacity(&browser).await;
     assert!(calm, "smiles were shed in all three attempts: {}", browser.text("overload-causes").await);
     assert_proof_holds(&browser).await;

@@ -34,8 +34,8 @@ struct Sender {
 }
 
 impl Sender {
-    /// Sends until the connection closes or breaks: first the unanswered smiles one by one, then new ones, several in
-    /// flight.
+    /// Sends until the connection closes or breaks: first the unanswered smiles one by one, then new smiles, up to
+    /// [`IN_FLIGHT`] at a time.
     async fn send(mut self, mut client: TestClient, to: &str, acks: Arc<AtomicUsize>) -> Self {
         let answered = |id: &String| self.acked.contains_key(id) || self.refused.contains(id);
         let mut again: VecDeque<String> = self.sent.iter().filter(|id| !answered(id)).cloned().collect();

@@ -206,7 +206,7 @@ struct Offered {
     refusals: Vec<Duration>,
 }
 
-/// Sends smiles until `until`, at most one every two milliseconds on average, and waits for each answer.
+/// Until the time `until`, sends at most one smile every two milliseconds on average, and waits for each answer.
 async fn offer(mut client: TestClient, until: Instant) -> Offered {
     let mut offered = Offered::default();
     let mut beat = tokio::time::interval(Duration::from_millis(2));

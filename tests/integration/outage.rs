@@ -1,6 +1,6 @@
 //! Outages of MySQL or of the network to it. Running replicas stay up, refuse new smiles within a second and recover by
-//! themselves. A smile whose outcome is unknown gets its answer once the outage has ended. A replica that starts
-//! during an outage waits for MySQL. A replica exits if its log was replaced.
+//! themselves. A smile whose outcome is unknown gets its answer once the outage has ended. A replica that starts during
+//! an outage waits for MySQL. A replica exits if its log was replaced.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ async fn mysql_goes_away(fault: Network) {
     let mut bruno = TestClient::connect(replica.address, "bruno").await.recording(&ledger);
     anna.persist("before", "bruno").await;
     assert_eq!(id(&bruno.expect("smile").await), "before");
-    // The binary log may deliver this smile before the append returns; a fault would then put this batch in doubt.
+    // The binary log may deliver this smile before the append returns; a fault in between would put the batch in doubt.
     let stored = async || metric(replica.ops_address, "smilingchat_smiles_stored_total").await == Some(1.0);
     eventually("the append has returned", stored).await;
 
@@ -254,7 +254,7 @@ async fn statements_that_hang_do_not_use_up_the_connections_of_mysql() {
     let hanging = async || fleet.database.ask(&hanging).await;
     eventually("two renewals of each replica hang", async || hanging().await >= 4).await;
     let (since, mut most) = (Instant::now(), 0);
-    // Without a bound, each replica would begin at least three more renewals in this time.
+    // Without a bound on renewals, each replica would begin at least three more in this time.
     while since.elapsed() < Duration::from_secs(10) {
         most = most.max(fleet.database.sessions().await);
         tokio::time::sleep(Duration::from_millis(50)).await;

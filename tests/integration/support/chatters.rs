@@ -87,8 +87,8 @@ impl Chatter {
         }
     }
 
-    /// Sends a smile once. Returns `None` after a temporary error and the wait of its hint, and if no session opens or
-    /// the session ends or hangs.
+    /// Sends a smile once. Returns `None` if no session opens, if the session ends or hangs, or if the smile is refused
+    /// temporarily; in the last case, first waits as long as the hint says.
     async fn send(&mut self, id: &str, smile: &str) -> Option<u64> {
         let mut client = match self.client.take() {
             Some(client) => client,

@@ -1,5 +1,5 @@
-//! A test client: raw JSON over a WebSocket. It shares no types with the server, so it detects mistakes in the
-//! server's types.
+//! A test client: raw JSON over a WebSocket. It shares no types with the server, so it detects mistakes in the server's
+//! types.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -134,7 +134,7 @@ impl TestClient {
         }
     }
 
-    /// Sends all smiles before it reads their answers, and repeats those refused as `overloaded` until all are acked.
+    /// Sends smiles without waiting for each answer, and repeats those refused as `overloaded` until all are acked.
     /// Returns the highest offset.
     pub(crate) async fn persist_all(&mut self, mut ids: Vec<String>, to: &str) -> u64 {
         let mut last = 0;

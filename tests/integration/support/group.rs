@@ -18,8 +18,8 @@ const PLUGINS: &str =
 /// Removes the state of an earlier test.
 const FORGET: &str = "RESET REPLICA ALL; RESET BINARY LOGS AND GTIDS";
 
-/// The expulsion timeout and the consistency level are those of `k8s/overlays/innodb-cluster`. The members
-/// talk to each other over their client ports, so they need no further ports.
+/// The expulsion timeout and the consistency level are those of `k8s/overlays/innodb-cluster`. The members talk to each
+/// other over their client ports, so they need no further ports.
 const SETTINGS: &str = "SET GLOBAL group_replication_group_name = '6f9c1d5e-0b52-4c38-9c4b-4f4a6f1f2a10',
     GLOBAL group_replication_communication_stack = 'MYSQL',
     GLOBAL group_replication_recovery_use_ssl = ON, GLOBAL group_replication_member_expel_timeout = 0,

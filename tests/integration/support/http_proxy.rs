@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Starts a proxy, which passes one request per connection, or a WebSocket, to the backend that `route` returns for
-/// the path and query. If `rewrites` is true, the proxy sets `Host` to the backend's address, as some proxies do by
+/// Starts a proxy, which passes one request per connection, or a WebSocket, to the backend that `route` returns for the
+/// path and query. If `rewrites` is true, the proxy sets `Host` to the backend's address, as some proxies do by
 /// default.
 pub(crate) async fn http_proxy(
     rewrites: bool,

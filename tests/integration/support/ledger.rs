@@ -1,5 +1,5 @@
-//! A ledger of acks, and the log as the database stores it. Comparing the two uses no replica and no code of
-//! the server.
+//! A ledger of acks, and the log as the database stores it. Comparing the two uses no replica and no code of the
+//! server.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -140,8 +140,8 @@ fn decode(payload: &[u8], users: &HashMap<u64, String>) -> Vec<(Name, Entry)> {
     smiles
 }
 
-/// The part of a row that is not yet decoded, in the encoding of `postcard`: an integer has seven bits per byte, least
-/// significant first, and the length of a text precedes the text.
+/// The part of a row that is not yet decoded, in the encoding of `postcard`: an integer has seven bits per byte, the
+/// least significant bits first, and the length of a text precedes the text.
 struct Row<'payload>(&'payload [u8]);
 
 impl Row<'_> {

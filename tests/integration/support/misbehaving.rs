@@ -128,7 +128,7 @@ struct Session {
     number: u64,
     user: UserName,
     orders: mpsc::UnboundedSender<Order>,
-    /// A frame that is held back until a later one has been sent.
+    /// A frame that is held back until a later frame has been sent.
     held: Option<ServerFrame>,
 }
 

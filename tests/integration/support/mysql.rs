@@ -94,8 +94,7 @@ impl Drop for TestDatabase {
     }
 }
 
-/// A server frozen with SIGSTOP: it keeps its connections but answers nothing. Dropping this value resumes the
-/// server.
+/// A server frozen with SIGSTOP: it keeps its connections but answers nothing. Dropping this value resumes the server.
 pub(crate) struct FrozenServer {
     process: String,
 }

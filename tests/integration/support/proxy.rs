@@ -21,8 +21,8 @@ pub(crate) enum Network {
     /// Passes nothing, and neither end notices. As with TCP, held-back bytes arrive once the network is open again,
     /// even if their sender has gone.
     Silent,
-    /// New connections pass everything. Existing ones pass nothing, even if the state returns to `Open`, and neither
-    /// end notices.
+    /// New connections pass everything. Existing connections pass nothing, even if the state returns to `Open`, and
+    /// neither end notices.
     HalfOpen,
     /// Cuts all connections and closes new ones immediately.
     Cut,
