@@ -24,7 +24,6 @@ fn collect<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
     }
 }
 
-/// All strings under `key`, at any depth.
 fn texts(dashboard: &Value, key: &str) -> Vec<String> {
     let mut found = Vec::new();
     collect(dashboard, key, &mut found);
@@ -46,7 +45,6 @@ fn labels(query: &str) -> Vec<&str> {
     inside_braces.flat_map(|labels| labels.split(',')).map(str::trim).collect()
 }
 
-/// The names of all samples on `/metrics`.
 fn samples(metrics: &str) -> Vec<&str> {
     let lines = metrics.lines().filter(|line| !line.starts_with('#'));
     lines.filter_map(|line| line.split(['{', ' ']).next()).collect()
