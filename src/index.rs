@@ -107,8 +107,8 @@ impl Index {
         Ok(smiles)
     }
 
-    /// Returns the newest smiles between two users, at most `limit` and all below the offset `before`, oldest first.
-    /// Also returns whether older smiles exist.
+    /// Returns the newest smiles between two users, at most `limit` and all below the offset `before` if there is one,
+    /// oldest first. Also returns whether older smiles exist.
     ///
     /// # Errors
     /// [`StoreError::Replaced`] if the SQLite file was deleted or replaced, else [`StoreError::Unavailable`].
@@ -158,7 +158,7 @@ impl Index {
             let indexed = self.tail.indexed();
             let mut known = self.find_indexed(hashes, indexed).await?;
             let recent = self.tail.recent.lock();
-            // An id that has left memory meanwhile may be in neither result.
+            // If the index has advanced meanwhile, an id that has left memory may be in neither result.
             if recent.indexed == indexed {
                 known.extend(hashes.iter().filter_map(|hash| Some((*hash, recent.find(*hash)?))));
                 return Ok(TailView { cursor: recent.end(), last: recent.last, known });

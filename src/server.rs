@@ -215,7 +215,7 @@ async fn open_replica(options: &ServeOptions, store: &Store) -> Result<(Context,
     Ok((context, appender, indexer))
 }
 
-/// Also returns the bound address, with the actual port instead of port 0.
+/// The returned address has the actual port instead of port 0.
 fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
     let bound = listener::bind(address).and_then(|listener| listener.local_addr().map(|bound| (listener, bound)));
     bound.map_err(|error| ServerError::Listen(address, error))

@@ -86,8 +86,8 @@ pub enum SimulationError {
 }
 
 impl SimulationError {
-    /// The exit status of the command: 1 if the store has too few users, which breaks the contract; 2 if the token
-    /// file is unreadable or empty; 3 if nothing could be tested.
+    /// The exit status of the command: 1 if the store has too few users, which breaks the contract; 2 if the token file
+    /// is unreadable or empty; 3 if nothing could be tested.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::TooFewUsers(_) => 1,

@@ -17,7 +17,7 @@ impl Processes {
         Self::numbered(servers.iter().map(Server::number))
     }
 
-    /// Starts to measure the processes with these ids.
+    /// Starts to measure the processes with these ids, and MySQL if its process id is known.
     pub(crate) fn numbered(numbers: impl IntoIterator<Item = u32>) -> Self {
         let now = |number| (number, seconds(number));
         Self {
@@ -36,7 +36,7 @@ impl Processes {
         self.mysql.map(|(number, before)| seconds(number) - before)
     }
 
-    /// The average CPU use of the processes without MySQL, and that of MySQL, in cores.
+    /// The average CPU use, in cores, of the processes and of MySQL.
     pub(crate) fn cores(&self) -> (f64, Option<f64>) {
         let elapsed = self.since.elapsed().as_secs_f64();
         (self.seconds() / elapsed, self.mysql_seconds().map(|seconds| seconds / elapsed))

@@ -68,15 +68,15 @@ impl Inserts {
     }
 }
 
-/// Inserts rows into a new SQLite file. Each row stands for the average number of smiles in an append of the run
-/// `appended`.
+/// Inserts rows into a new SQLite file. Each row has the average length of the newest rows in `log`, and stands for the
+/// average number of smiles in an append of the run `appended`.
 pub(crate) fn on_sqlite(log: &str, appended: &Figures, duration: Duration) -> Inserts {
     let folder = folder();
     let store = format!("sqlite:{}", folder.path().join("inserts.db").display());
     run(log, store, 1, appended, duration, Core::Measured)
 }
 
-/// Inserts rows into the MySQL database of our log. [`on_sqlite`] explains `appended`.
+/// Inserts rows, as long as those of our log, into the database of that log. [`on_sqlite`] explains `appended`.
 pub(crate) fn on_mysql(store: &str, connections: usize, appended: &Figures, duration: Duration) -> Inserts {
     run(store, store.to_owned(), connections, appended, duration, Core::Any)
 }

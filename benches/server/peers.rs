@@ -19,7 +19,7 @@ use crate::scale::Scale;
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
 const INSTALLED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/peers");
 
-/// In this time, which is not measured, Node compiles hot code, and Flask's threads connect to their database.
+/// In this time, which is not measured, Node compiles hot code, and Flask's threads open their database connections.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 const HEADER: [&str; 7] =

@@ -1,5 +1,5 @@
-//! The report: tables on the console and, for a run of all measurements, a document with plots. After a full run,
-//! the document is docs/RESULTS.md.
+//! The report: tables on the console and, for a run of all measurements, a document with plots. After a full run, the
+//! document is docs/RESULTS.md.
 
 mod machine;
 mod plot;

@@ -336,7 +336,8 @@ class Checks:
             self.fault(secret, "must not be in a manifest, since its values would be in the repository")
 
     def nodes(self, zones):
-        # Pods are spread over zones only if every node has a zone: the scheduler skips nodes without a listed key.
+        # Pods must be spread over zones if every node has a zone, and otherwise must not: the scheduler skips nodes
+        # without a listed key.
         keys = ["kubernetes.io/hostname"] + (["topology.kubernetes.io/zone"] if zones else [])
         for deployment in self.of_kind("Deployment"):
             pod = self.pod(deployment)

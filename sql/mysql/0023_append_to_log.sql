@@ -1,10 +1,12 @@
 -- Appends a batch in one round trip. The result is 0 if the batch is durable, 1 if another batch or this batch already
--- has its offset, and 2 if the log does not end with the previous batch: the log holds no batch `previous_first` of
--- these `batch_first - previous_first` smiles with the token `previous_token`, and retention has not removed exactly
--- what comes before `batch_first`. After an error, the batch may be in the log.
+-- has its offset, and 2 if the batch is unlinked: the log holds no batch at `previous_first` that has
+-- `batch_first - previous_first` smiles and the token `previous_token`, and retention has not removed exactly what
+-- comes before `batch_first`. If the caller has found no batch in the log, `previous_first` and `previous_token` are
+-- NULL and match no batch. After an error, the batch may be in the log.
 --
 -- The named locks of the session are released after the commit, so that the next replica closes its batch as late as
--- possible. If the batch is not appended, they are kept, since the caller tries again.
+-- possible: commits are then fewer and larger. If the batch is not appended, the locks are kept, since the caller tries
+-- again.
 CREATE PROCEDURE IF NOT EXISTS append_to_log(
     IN previous_first BIGINT, IN previous_token BIGINT,
     IN batch_first BIGINT, IN batch_smiles INT, IN batch_token BIGINT, IN batch_payload MEDIUMBLOB

@@ -80,7 +80,7 @@ pub struct Replica {
     pub sessions: u32,
     /// Smiles per second that the replica recently admitted; 0 if the replica is lost.
     pub smiles_per_second: f64,
-    /// Smiles per second that the replica admits at most; 0 means unlimited.
+    /// The maximum number of smiles per second that the replica admits; 0 means unlimited.
     pub capacity: u32,
     /// The version of the replica's program.
     pub version: String,

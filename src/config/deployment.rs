@@ -8,7 +8,7 @@ use url::Url;
 
 use super::InvalidValue;
 
-/// In characters.
+/// In characters, not in bytes.
 const LONGEST_LINK_NAME: usize = 64;
 
 /// The platform that runs a replica.

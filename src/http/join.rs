@@ -15,7 +15,7 @@ use crate::protocol::{ErrorCode, Refusal};
 /// A longer address would make the code too fine for a camera at the back of a room.
 const MAX_BYTES: usize = 300;
 
-/// In modules, as the QR code standard requires.
+/// The width of the light margin that the QR code standard requires, in modules.
 const MARGIN: usize = 4;
 
 #[derive(Deserialize)]

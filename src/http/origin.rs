@@ -7,7 +7,7 @@ use super::AppState;
 use crate::config::Origin;
 use crate::protocol::{ErrorCode, Refusal};
 
-/// Limited, since clients can invent any number of origins.
+/// The maximum number of refused origins to log, since clients can invent any number of origins.
 const MAX_LOGGED: usize = 100;
 
 /// Logs each of the first [`MAX_LOGGED`] refused origins once, since the usual cause of a refusal is a proxy that

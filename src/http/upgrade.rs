@@ -143,8 +143,8 @@ fn start(app: &AppState, upgrade: OnUpgrade, (user, start, place): Opening) {
     });
 }
 
-/// Browsers send no `Origin` with a same-origin GET, so the page compares `host` with its own host to diagnose refused
-/// sockets.
+/// The body of the answer to a GET without a WebSocket handshake. Browsers send no `Origin` with a same-origin GET, so
+/// the page compares `host` with its own host to diagnose refused sockets.
 #[derive(Serialize)]
 struct UpgradeRequired {
     #[serde(flatten)]

@@ -47,7 +47,8 @@ impl Drop for Tasks {
 }
 
 impl Tasks {
-    /// Answers with [`http::starting`] until the caller sends another router.
+    /// Serves up to `connections` concurrent HTTP connections of `listener`. Answers with [`http::starting`] until the
+    /// caller sends another router.
     pub(super) fn spawn_listener(
         &mut self,
         name: &'static str,

@@ -19,6 +19,8 @@ const PAGE: usize = 200;
 
 const FRAMES_PER_FLUSH: usize = 64;
 
+/// A smile that was submitted to the log and waits for its answer.
+///
 /// An entry of the outbox with the same id answers the smile. A publication answers it only if this user is the sender.
 /// If a session sends one id twice, each answer goes to one of the two frames. The client cannot tell which answer
 /// belongs to which frame.

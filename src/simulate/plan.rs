@@ -48,7 +48,7 @@ pub struct Plan {
     seed: u64,
     /// Smiles per second in each conversation.
     rate: f64,
-    /// In seconds.
+    /// How long smiles are sent, in seconds.
     duration: f64,
     /// The user of each seat.
     seats: Vec<UserName>,

@@ -25,7 +25,7 @@ const SMILES_PER_BATCH: usize = 1000;
 pub(super) type StoredRow = (i64, i64, i64, String, String, i64);
 
 /// The SQL of the next step of the conversion. The step inserts consecutive rows as batches, each with the time of its
-/// last smile as `appended_at`.
+/// last smile as `appended_at`. The last step drops the old tables.
 ///
 /// # Errors
 /// [`sqlx::Error::Decode`] if a row has an invalid id or an unknown user. The faces are not checked.

@@ -14,7 +14,7 @@ pub(crate) enum Append {
     Occupied,
     /// The log does not hold the previous batch, and retention has not removed exactly what comes before this batch.
     /// Either a commit that this replica has read from the binary log is not visible to queries yet, or retention has
-    /// removed the previous batch and later ones, or the log was replaced or has lost its end.
+    /// removed more than what comes before this batch, or the log was replaced or has lost its end.
     Unlinked,
 }
 
@@ -59,7 +59,7 @@ impl Store {
     }
 
     /// Appends a batch if the log ends with its previous batch, or if retention has removed exactly what comes before
-    /// the batch: in a new log, nothing. Returns [`Append::Done`] once the batch is durable.
+    /// the batch (in a new log, nothing). Returns [`Append::Done`] once the batch is durable.
     ///
     /// Not cancel safe: dropping the future leaves the batch in doubt.
     ///

@@ -31,8 +31,8 @@ use super::StoreError;
 use super::user_directory::UserDirectory;
 use crate::config::MySqlUrl;
 
-/// With four readers, a replica has up to nine connections, so sixteen replicas need up to 144 of the 151 connections
-/// that MySQL allows by default. The other seven are for probes.
+/// With four readers, a replica has up to nine connections: eight in the pools, and one that reads the binary log. So
+/// sixteen replicas need up to 144 of the 151 connections that MySQL allows by default. The other seven are for probes.
 const READERS: usize = 4;
 
 /// The database's clock, in milliseconds since 1970.

@@ -65,6 +65,7 @@ impl Recent {
         self.smiles.push_back(Arc::clone(publication));
     }
 
+    /// The offset of a smile that is not indexed. Memory also holds indexed smiles, but this finds none of them.
     pub(crate) fn find(&self, hash: IdHash) -> Option<Offset> {
         self.offsets.get(&hash).copied()
     }

@@ -91,8 +91,8 @@ fn the_dashboard_uses_the_configured_data_source() {
 
 #[test]
 fn names_and_labels_are_found_in_queries() {
-    let query = "sum by (le) (rate(smilingchat_errors_total{code=\"overloaded\", start=\"new\"}[5m])) * 60";
+    let query = "sum by (le) (rate(smilingchat_errors_total{code=\"overloaded\", instance=\"one\"}[5m])) * 60";
     let of_replicas: Vec<&str> = names(query).into_iter().filter(|name| name.starts_with("smilingchat")).collect();
     assert_eq!(of_replicas, ["smilingchat_errors_total"]);
-    assert_eq!(labels(query), ["code=\"overloaded\"", "start=\"new\""]);
+    assert_eq!(labels(query), ["code=\"overloaded\"", "instance=\"one\""]);
 }

@@ -249,7 +249,7 @@ const LEFT_IN_SILENCE: Duration = Duration::from_secs(2);
 /// accepts smiles again. A replica that noticed no outage before the move may log one more line.
 const LINES_OF_A_MOVE: usize = 2;
 
-/// The address moves immediately, or after the replicas have noticed the outage.
+/// The address moves as soon as the new primary accepts writes, or only after the replicas have noticed the outage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_leave_a_silent_old_primary_within_two_seconds() {
     for noticed in [true, false] {

@@ -25,7 +25,7 @@ const ROUNDS: usize = 3;
 /// Duration of the load in seconds, longer than the faults take. The test that freezes MySQL has a longer load.
 const SECONDS: u32 = 12;
 
-/// The folders of two MySQL servers, which only this file uses.
+// The folders of two MySQL servers. No other file uses these folders.
 const MYSQL_TO_KILL: &str = "target/mysql-of-faults";
 const MYSQL_TO_FREEZE: &str = "target/mysql-of-freezes";
 

@@ -14,7 +14,7 @@ export const By = Object.freeze({ PERSON: "person", CHAOS: "chaos", SOMEBODY: "s
  * crash that is noticed later.
  */
 const REMEMBERED_MS = 60_000;
-/** For this long, a crash without a replacement keeps the timeline running and the polls frequent. */
+/** A crash without a replacement keeps the timeline running and the polls frequent for this long. */
 const OPEN_MS = 120_000;
 /** A list of replicas older than this is out of date. A hidden page requests the list about every 10 s. */
 const STALE_MS = 15_000;

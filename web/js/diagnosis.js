@@ -59,7 +59,7 @@ export class Diagnosis {
     this.#onFound(cause);
   }
 
-  /** Later refusals are still counted under the cause, since other sockets may still be refused. */
+  /** Clears only `cause`: later refusals are still counted under it, since other sockets may still be refused. */
   welcomed() {
     this.cause = null;
   }

@@ -165,7 +165,7 @@ export class Model {
     this.crash(this.crashRequests.waiting);
   }
 
-  /** For when the network is back. The server's hints are still honoured. */
+  /** Called when the network is back. The server's hints are still honoured. */
   hurry() {
     this.simulation.hurry();
     this.replicaWatch.ask();

@@ -47,8 +47,8 @@ export class Platform {
     this.#recall();
   }
 
-  /** Older replicas send no platform. */
   seen({ platform, links, replicas }) {
+    // Older replicas send no platform.
     if (!Object.hasOwn(PLATFORMS, platform ?? "")) return;
     if (platform !== this.name) this.#hasHadSeveral = false;
     this.name = platform;

@@ -82,7 +82,7 @@ export class FakeSocket {
     this.onClosing();
   }
 
-  /** Delivers a frame from the server. */
+  /** Opens the socket if necessary, and delivers a frame from the server. */
   tell(frame) {
     this.readyState = 1;
     this.onmessage?.({ data: typeof frame === "string" ? frame : JSON.stringify(frame) });

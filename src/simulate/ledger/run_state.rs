@@ -20,8 +20,8 @@ pub struct Rereading {
 }
 
 impl Ledger {
-    /// Adds a reader of a user's stream. The reader starts at the lowest offset at which one of the user's seats
-    /// began its first session on the run's log.
+    /// Adds a reader of a user's stream. The reader starts at the lowest offset at which one of the user's seats began
+    /// its first session on the run's log.
     ///
     /// Returns `None` if no session of the user began on the run's log, or if no smile of the run is known to be in the
     /// stream.

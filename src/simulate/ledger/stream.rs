@@ -150,7 +150,7 @@ impl Stream {
         self.received.last().is_some_and(|&last| last >= offset) && self.received.binary_search(&offset).is_ok()
     }
 
-    /// The `expected` offsets, which must be in ascending order, that the stream lacks although it must hold them.
+    /// The offsets in `expected`, which must ascend, that the stream lacks although it must hold them.
     pub(super) fn missing<'a, T>(&self, expected: &'a [(Offset, T)]) -> Vec<&'a (Offset, T)> {
         let Some(start) = self.start else { return Vec::new() };
         let mut received = self.received.iter().peekable();

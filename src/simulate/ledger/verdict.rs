@@ -11,7 +11,7 @@ use crate::model::{Offset, UserName};
 use crate::simulate::latency::Percentiles;
 use crate::simulate::plan::Beat;
 
-/// Later faults are counted, but not described in words.
+/// The maximum number of faults that are described in words. All faults are counted.
 const MAX_WORDS: usize = 20;
 
 /// The kinds of faults.

@@ -35,8 +35,8 @@ const LIST: &str = "
         TIMESTAMPDIFF(MICROSECOND, renewed_at, UTC_TIMESTAMP(3)) DIV 1000 AS age
     FROM leases ORDER BY number";
 
-/// The last parameter says whether this request replaces a pending one. Without replacement, the second of two
-/// concurrent requests for one replica changes nothing.
+/// The last parameter says whether this request replaces a pending one. If it does not, the second of two concurrent
+/// requests for one replica changes nothing.
 const ASK: &str = "UPDATE leases SET crash = ? WHERE CONCAT(name, '.', number) = ? AND (crash IS NULL OR ?)";
 
 impl MySql {

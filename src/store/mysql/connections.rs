@@ -177,8 +177,8 @@ impl Connections {
 }
 
 impl PooledConnection<'_> {
-    /// Discards all connections after an error that shows that the server is not the primary. The wait ends early when
-    /// all connections are discarded.
+    /// Discards all connections after an error that shows that the server is not the primary. The wait for the answer
+    /// ends early when all connections are discarded.
     pub(super) async fn ask<T, Answer>(self, question: impl FnOnce(MySqlConnection) -> Answer) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::connections::{ANSWER, timed_out, within};
 use crate::config::{MySqlUrl, secret};
 
+/// Time limit of a ping.
 const ALIVE: Duration = Duration::from_millis(300);
 
 /// Unlike [`SET_UP`], this query also works on servers that this store then refuses, such as `MariaDB`.

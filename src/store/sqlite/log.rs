@@ -4,8 +4,8 @@ use super::{Sqlite, explain};
 use crate::store::batch::NewBatch;
 use crate::store::{Append, AppendError, integer};
 
-/// Inserts a batch if the log holds its previous batch, or if retention has removed exactly what comes before it. A
-/// batch that already has this offset, even the same batch, makes the insert violate the primary key.
+/// Inserts a batch if the log holds its previous batch, or if retention has removed exactly what comes before it. In
+/// either case, a batch that already has this offset, even the same batch, makes the insert violate the primary key.
 const INSERT: &str = "
     INSERT INTO log_batches (first, smiles, token, appended_at, payload)
     SELECT ?1, ?2, ?3, CAST(unixepoch('subsec') * 1000 AS INTEGER), ?4

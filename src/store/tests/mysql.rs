@@ -29,7 +29,8 @@ async fn migrations_that_a_crash_interrupted_are_run_again() {
     let state = before.log_state().await.unwrap();
     before.close().await;
     let lost = "DROP TABLE leases; DELETE FROM users WHERE id > 7;
-        UPDATE _sqlx_migrations SET success = FALSE WHERE version IN (2, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23)";
+        UPDATE _sqlx_migrations SET success = FALSE
+        WHERE version IN (2, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23)";
     database.run(lost).await;
     let after = database.open().await;
     assert_eq!(after.users().len(), 256);
