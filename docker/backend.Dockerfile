@@ -1,5 +1,4 @@
-# The backend: one binary, with the page and the migrations embedded, and the shared libraries that it needs. The image
-# has no shell and no package manager, and it does not run as root.
+# The backend: one binary, with the page and the migrations embedded, and the shared libraries that it needs.
 #
 #   docker build -f docker/backend.Dockerfile -t smilingchat-backend:0.1.0 .
 

@@ -4,9 +4,7 @@
 #   docker buildx bake --file docker/bake.hcl
 #   REGISTRY=registry.example/chat/ docker buildx bake --file docker/bake.hcl --push release
 #
-# Labels name the version and, if REVISION is set, the commit. The group `release` builds each image for two
-# architectures, with an SBOM and a provenance attestation for each architecture. This group needs a builder that
-# supports multiple platforms and attestations:
+# The group `release` needs a builder that supports multiple platforms and attestations:
 #
 #   docker buildx create --use
 

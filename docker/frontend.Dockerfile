@@ -2,8 +2,7 @@
 #
 #   docker build -f docker/frontend.Dockerfile -t smilingchat-frontend:0.1.0 .
 
-# name-version prefixes the page's links to files with v/VERSION/, so caches can keep the files. It also strips and
-# compresses the files.
+# name-version prefixes the page's links to files with v/VERSION/, so caches can keep the files.
 FROM debian:13-slim AS page
 # zopfli is not pinned, because a Debian release changes a package only to fix bugs.
 # hadolint ignore=DL3008

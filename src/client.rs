@@ -120,7 +120,6 @@ enum State {
     Ended,
 }
 
-/// The current connection and the state of its session.
 struct Session {
     connection: Connection,
     resumed_from: Option<Offset>,
@@ -363,8 +362,7 @@ impl Client {
 }
 
 impl Session {
-    /// Passes the outgoing frame, if there is one, to the connection. Otherwise flushes, and waits for an event until
-    /// `wake`. If the server has sent no welcome by then, reports the connection as gone.
+    /// If the server has sent no welcome by `wake`, reports the connection as gone.
     async fn step(&mut self, wake: Option<Instant>) -> Option<Heard> {
         if let Some(text) = &self.outgoing {
             if let Err(gone) = self.connection.feed(text).await {
@@ -384,7 +382,6 @@ impl Session {
     }
 }
 
-/// Waits until the given moment, or forever if there is none.
 pub(crate) async fn wait_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,

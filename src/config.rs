@@ -232,7 +232,7 @@ fn allowed_in_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
-/// A parser of names whose length is in this range. Where a name may be empty, an empty variable counts as unset.
+/// If `length` includes 0, an empty variable counts as unset.
 fn name(length: RangeInclusive<usize>) -> impl Fn(&str) -> Result<String, InvalidValue> + Clone {
     move |text| {
         let valid = length.contains(&text.len()) && text.chars().all(allowed_in_name);
@@ -251,11 +251,11 @@ pub enum Switch {
     Off,
 }
 
-/// The values of one option. Through this alias, clap parses them as one argument; a field of type `Vec` would make
-/// the option repeatable.
+/// The values of one option. Through this alias, clap parses them as one argument; a field of type `Vec` would make the
+/// option repeatable.
 pub type List<T> = Vec<T>;
 
-/// A parser of values separated by commas. It skips empty values, so an empty variable means an empty list.
+/// Skips empty values, so that an empty variable means an empty list.
 fn list<T>(value: fn(&str) -> Result<T, InvalidValue>) -> impl Fn(&str) -> Result<List<T>, InvalidValue> + Clone {
     move |text| text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(value).collect()
 }

@@ -30,7 +30,6 @@ use crate::store::Following;
 
 pub(crate) use rate_limit::RateLimit;
 
-/// Allows only resources from, and connections to, this origin. Forbids inline scripts and styles, and framing.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -38,23 +37,19 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 /// only a few per cent more.
 const COMPRESSION: CompressionLevel = CompressionLevel::Precise(9);
 
-/// The state that all handlers share.
 pub(crate) struct AppState {
     pub context: Arc<session::Context>,
     /// Tracks the running sessions and those that are about to open.
     pub sessions: TaskTracker,
     pub abort_sessions: CancellationToken,
-    /// The options of `serve`. The limit on open files may have lowered `max_sessions`.
+    /// The limit on open files may have lowered `max_sessions`.
     pub options: ServeOptions,
-    /// The bearer token that crash requests must carry; `None` if they need no token.
     pub crash_token: Option<String>,
-    /// The refused origins that have been logged: at most 100.
     pub logged_origins: Mutex<HashSet<String>>,
 }
 
-/// Routes of the public listener. The rate limit per client address covers everything except the probes, `/ping` and
-/// the versioned assets. A first visit loads about sixty assets, so a few visitors behind one address would otherwise
-/// exceed the limit.
+/// The rate limit per client address covers everything except the probes, `/ping` and the versioned assets. A first
+/// visit loads about sixty assets, so a few visitors behind one address would otherwise exceed the limit.
 pub(crate) fn public(app: Arc<AppState>, limit: Option<&RateLimit>) -> Router {
     let mut limited = Router::new()
         .route("/ws", get(upgrade::open))
@@ -80,7 +75,6 @@ pub(crate) fn public(app: Arc<AppState>, limit: Option<&RateLimit>) -> Router {
         .with_state(app)
 }
 
-/// Routes of the operations listener.
 pub(crate) fn operations(app: Arc<AppState>) -> Router {
     let not_found = async || Refusal::permanent(ErrorCode::NotFound, "no such path: try /metrics, /livez or /readyz");
     Router::new()
@@ -91,8 +85,7 @@ pub(crate) fn operations(app: Arc<AppState>) -> Router {
         .with_state(app)
 }
 
-/// Routes of both listeners until the store is open and the replica is registered: `/livez` gets 200, and everything
-/// else gets 503.
+/// Routes of both listeners until the store is open and the replica is registered.
 pub(crate) fn starting() -> Router {
     let not_ready = || async { (StatusCode::SERVICE_UNAVAILABLE, "starting: waiting for the store\n") };
     Router::new().merge(liveness()).route("/readyz", get(not_ready)).fallback(async || Refusal::store_unavailable())
@@ -112,7 +105,6 @@ async fn readyz(State(app): State<Arc<AppState>>) -> Result<&'static str, (Statu
     ready.map_err(|refusal| (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", refusal.message)))
 }
 
-/// Sets the gauges and renders all metrics.
 async fn metrics(State(app): State<Arc<AppState>>) -> impl IntoResponse {
     let session::Context { metrics, hub, tail, .. } = &*app.context;
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
@@ -127,8 +119,7 @@ async fn method_not_allowed() -> Refusal {
     Refusal::permanent(ErrorCode::MethodNotAllowed, "this path does not support the method")
 }
 
-/// Counts refusals, and adds the security headers. Also adds `Cache-Control: no-store`, unless the handler has set
-/// `Cache-Control`: only the handlers of the page, its assets and the QR code do so.
+/// Keeps the `Cache-Control` that a handler has set: only the handlers of the page, its assets and the QR code set it.
 async fn finish(State(app): State<Arc<AppState>>, mut response: Response) -> Response {
     if let Some(code) = response.extensions_mut().remove::<ErrorCode>() {
         app.context.metrics.error(code);
@@ -146,7 +137,6 @@ async fn finish(State(app): State<Arc<AppState>>, mut response: Response) -> Res
     response
 }
 
-/// The status of the response to a refused request.
 fn status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::BadRequest | ErrorCode::NotASmile => StatusCode::BAD_REQUEST,
@@ -162,7 +152,6 @@ fn status(code: ErrorCode) -> StatusCode {
     }
 }
 
-/// The body is the refusal as JSON. The header `Retry-After` repeats the retry hint.
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         // Whole seconds, rounded up (RFC 9110, section 10.2.3).

@@ -24,7 +24,6 @@ pub(crate) const OUTBOX: usize = 256;
 /// A smile to send. All sessions that get this publication share its frame, which is encoded at most once.
 pub(crate) struct Publication {
     pub smile: Smile,
-    /// The hash of the smile's sender and id.
     pub hash: IdHash,
     /// When this replica admitted the smile; `None` if the smile was read from the log or the binary log.
     pub admitted_at: Option<Instant>,
@@ -32,24 +31,20 @@ pub(crate) struct Publication {
 }
 
 impl Publication {
-    /// Wraps a smile from the log, and the time at which this replica admitted it.
     pub(crate) fn new(smile: Smile, hash: IdHash, admitted_at: Option<Instant>) -> Self {
         Self { smile, hash, admitted_at, frame: OnceLock::new() }
     }
 
-    /// Wraps a smile that was read from the log or the binary log.
     pub(crate) fn stored(store: &Store, smile: Smile) -> Arc<Self> {
         let hash = store.id_hash(&smile.from, &smile.id);
         Arc::new(Self::new(smile, hash, None))
     }
 
-    /// The encoded `smile` frame; clones share the bytes.
     pub(crate) fn frame(&self) -> Bytes {
         self.frame.get_or_init(|| ServerFrame::encode_smile(&self.smile)).clone()
     }
 }
 
-/// An entry of an outbox.
 pub(crate) enum Push {
     /// A smile to or from the session's user, in the order of the log. If the session sent the smile, this is the
     /// answer.
@@ -58,25 +53,21 @@ pub(crate) enum Push {
     Duplicate(SmileId, Offset),
     /// A smile that this session sent was not stored.
     Refused(SmileId),
-    /// The session must leave.
     Leave(CloseReason),
 }
 
-/// The queue of one session.
 #[derive(Default)]
 pub(crate) struct Outbox {
-    /// The number of the session, unique within the replica.
+    /// Unique within the replica.
     pub session: u64,
     queue: Mutex<Queue>,
     filled: Notify,
-    /// Whether the session was asked to leave.
     leaving: AtomicBool,
 }
 
-/// The contents of an outbox.
 #[derive(Default)]
 pub(crate) struct Queue {
-    /// The entries, oldest first.
+    /// Oldest first.
     pub pushes: VecDeque<Push>,
     /// Whether the queue overflowed. A queue that overflowed accepts no publication until the session takes its
     /// contents. The session reads the missing smiles, up to the tail's cursor, with [`crate::index::Index::stream`].
@@ -91,8 +82,7 @@ impl Outbox {
         self.filled.notify_one();
     }
 
-    /// Adds a publication, unless the session lags or the queue is full; `true` if this publication makes the session
-    /// lag.
+    /// Returns `true` if this publication makes the session lag.
     fn push_publication(&self, publication: &Arc<Publication>) -> bool {
         let mut queue = self.queue.lock();
         if queue.lagged {
@@ -109,7 +99,7 @@ impl Outbox {
         false
     }
 
-    /// Asks the session to leave; `false` if it was asked before.
+    /// Returns `false` if the session was asked before.
     fn ask_to_leave(&self, reason: CloseReason) -> bool {
         let first = !self.leaving.swap(true, Ordering::Relaxed);
         if first {
@@ -119,7 +109,6 @@ impl Outbox {
     }
 }
 
-/// The sessions of this process.
 #[derive(Default)]
 pub(crate) struct Hub {
     outboxes: DashMap<UserName, Vec<Arc<Outbox>>, RandomState>,
@@ -127,8 +116,8 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// Adds a session of `user`. From then on, every publication to or from that user reaches the session's outbox,
-    /// unless the session lags or the publication makes it lag.
+    /// After this call, every publication to or from `user` reaches the session's outbox, unless the session lags or
+    /// the publication makes it lag.
     pub(crate) fn subscribe(self: &Arc<Self>, user: &UserName) -> Subscription {
         let session = self.last_session.fetch_add(1, Ordering::Relaxed) + 1;
         let outbox = Arc::new(Outbox { session, ..Outbox::default() });
@@ -149,8 +138,7 @@ impl Hub {
         asked
     }
 
-    /// Pushes a smile to the sessions of its two users, except those that lag already; returns the number of sessions
-    /// that the push made lag.
+    /// Returns the number of sessions that the push made lag.
     pub(crate) fn push(&self, publication: &Arc<Publication>) -> u64 {
         let mut lagged = 0;
         for user in [&publication.smile.from, &publication.smile.to] {
@@ -163,7 +151,7 @@ impl Hub {
     }
 }
 
-/// A session's entry in the hub. Dropping it removes the session.
+/// Dropping a subscription removes its session from the hub.
 pub(crate) struct Subscription {
     hub: Arc<Hub>,
     user: UserName,
@@ -171,7 +159,7 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    /// Takes the contents of the outbox; waits while it is empty. Cancel safe.
+    /// Waits while the outbox is empty. Cancel safe.
     pub(crate) async fn take(&self) -> Queue {
         loop {
             let queue = std::mem::take(&mut *self.outbox.queue.lock());
@@ -212,8 +200,7 @@ mod tests {
         Arc::new(Publication::new(smile, hash, None))
     }
 
-    /// Takes the contents of the outbox. Returns the offset of each publication, or 0 in place of an entry of another
-    /// kind, and whether the session lagged.
+    /// The offset of each publication, with 0 in place of any other entry, and whether the session lagged.
     fn taken(subscription: &Subscription) -> (Vec<u64>, bool) {
         let Some(taken) = subscription.take().now_or_never() else { return (Vec::new(), false) };
         let offset = |push| match push {
@@ -257,7 +244,7 @@ mod tests {
         let full: Vec<u64> = (1..=OUTBOX as u64).chain([0]).collect();
         assert_eq!(taken(&slow), (full, true));
         hub.push(&publication(999));
-        assert_eq!(taken(&slow), (vec![999], false), "the session still lagged, or a publication was missing");
+        assert_eq!(taken(&slow), (vec![999], false));
     }
 
     #[tokio::test]

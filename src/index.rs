@@ -25,13 +25,11 @@ use crate::tail::{StreamPage, Tail};
 
 pub(crate) use self::indexer::{Indexer, forget, open};
 
-/// Maximum number of segments of a conversation in one query.
 const SEGMENTS_PER_READ: u32 = 4;
 
-/// Maximum number of offsets whose batches are read in one query.
+/// Below the limit of [`Store::batches_at`].
 const OFFSETS_PER_READ: usize = 200;
 
-/// Maximum number of blocks of ids in one query.
 const BLOCKS_PER_READ: usize = 500;
 
 /// Maximum number of ids in one look-up until the filters are loaded. Each id needs a block of every run that is not
@@ -40,7 +38,6 @@ const IDS_WHILE_LOADING: usize = 16;
 
 /// A consistent view of the end of the log and of the looked-up ids.
 pub(crate) struct TailView {
-    /// The last published offset.
     pub cursor: Offset,
     /// The batch that ends at `cursor`; `None` if the log has no such batch.
     pub last: Option<BatchKey>,
@@ -99,7 +96,7 @@ impl Index {
         Ok(StreamPage::new(smiles.collect(), until, limit))
     }
 
-    /// Reads the smiles at these ascending offsets. Omits trimmed ones.
+    /// Reads the smiles at these ascending offsets. Omits smiles that retention has removed.
     async fn read_smiles(&self, offsets: &[Offset]) -> Result<Vec<Smile>, StoreError> {
         let mut smiles = Vec::with_capacity(offsets.len());
         for offsets in offsets.chunks(OFFSETS_PER_READ) {
@@ -110,8 +107,8 @@ impl Index {
         Ok(smiles)
     }
 
-    /// Returns the newest smiles between two users, at most `limit`, oldest first. If `before` is an offset, returns
-    /// only smiles below it. Also returns whether older ones exist.
+    /// Returns the newest smiles between two users, at most `limit` and all below the offset `before` if there is one,
+    /// oldest first. Also returns whether older smiles exist.
     ///
     /// # Errors
     /// [`StoreError::Replaced`] if the SQLite file was deleted or replaced, else [`StoreError::Unavailable`].
@@ -147,7 +144,6 @@ impl Index {
         Ok((smiles, more))
     }
 
-    /// The maximum number of ids that the appender may look up at once.
     pub(crate) fn look_up_limit(&self) -> usize {
         if self.loaded.get().is_some() { usize::MAX } else { IDS_WHILE_LOADING }
     }
@@ -162,7 +158,7 @@ impl Index {
             let indexed = self.tail.indexed();
             let mut known = self.find_indexed(hashes, indexed).await?;
             let recent = self.tail.recent.lock();
-            // If the index has advanced meanwhile, look up again.
+            // If the index has advanced meanwhile, an id that has left memory may be in neither result.
             if recent.indexed == indexed {
                 known.extend(hashes.iter().filter_map(|hash| Some((*hash, recent.find(*hash)?))));
                 return Ok(TailView { cursor: recent.end(), last: recent.last, known });
@@ -170,7 +166,6 @@ impl Index {
         }
     }
 
-    /// Finds the offsets of the ids that are indexed up to `indexed`.
     async fn find_indexed(&self, hashes: &[IdHash], indexed: Offset) -> Result<HashMap<IdHash, Offset>, StoreError> {
         let mut candidates: Vec<_> = {
             let filters = self.filters.lock();

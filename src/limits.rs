@@ -23,9 +23,8 @@ pub(crate) struct Bucket {
     interval: Duration,
     /// A token is available if the bucket will be full within this time.
     tolerance: Duration,
-    /// When the bucket is full again.
     full_at: Instant,
-    /// The time at which the sender with the last retry hint may retry.
+    /// When the sender that got the last retry hint may retry.
     last_hint: Instant,
     taken: u64,
 }
@@ -42,7 +41,7 @@ impl Bucket {
         Self { interval, tolerance, full_at: now, last_hint: now, taken: 0 }
     }
 
-    /// Time until a token is available; zero if one is available now.
+    /// Time until a token is available.
     pub(crate) fn wait(&self, now: Instant) -> Duration {
         self.full_at.saturating_duration_since(now).saturating_sub(self.tolerance)
     }
@@ -68,7 +67,7 @@ impl Bucket {
 pub(crate) struct Capacity(Mutex<Bucket>);
 
 impl Capacity {
-    /// Allows `per_second` smiles per second, and bursts of a quarter of that number, at least 1. 0 means no limit.
+    /// 0 means no limit.
     pub(crate) fn new(per_second: u32, now: Instant) -> Self {
         Self(Mutex::new(Bucket::new(per_second, (per_second / 4).max(1), now)))
     }

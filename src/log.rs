@@ -33,7 +33,6 @@ struct Submission {
     outbox: Arc<Outbox>,
 }
 
-/// The queue in front of the log.
 pub(crate) struct AppendQueue {
     store: Store,
     waiting: Mutex<Waiting>,
@@ -46,17 +45,16 @@ struct Waiting {
 }
 
 impl AppendQueue {
-    /// Creates the queue, and the appender, which the caller must run.
+    /// The caller must run the appender.
     pub(crate) fn new(store: Store, tail: Arc<Tail>, index: Index, metrics: Arc<Metrics>) -> (Arc<Self>, Appender) {
         let waiting = Mutex::new(Waiting { entries: Vec::new(), pressure: Pressure::default() });
         let queue = Arc::new(Self { store: store.clone(), waiting, filled: Notify::new() });
         (Arc::clone(&queue), Appender { queue, store, tail, index, metrics })
     }
 
-    /// Queues a smile if the store's delay and the length of the queue allow it, and if `admit`, which checks the rate
-    /// limits, succeeds. A published smile needs no other answer: the session turns the publication into the ack. If
-    /// the smile is not published, the appender pushes the answer to `outbox`. The smiles of one session are stored in
-    /// the order of the calls.
+    /// Queues a smile. `admit` checks the rate limits. A published smile needs no other answer: the session turns the
+    /// publication into the ack. If the smile is not published, the appender pushes the answer to `outbox`. The smiles
+    /// of one session are stored in the order of the calls.
     ///
     /// The queue is locked while the limits are checked, so that the queue has room for every admitted smile.
     ///

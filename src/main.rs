@@ -14,7 +14,6 @@ use smilingchat::{check, operate, simulate, telemetry};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Tokio's environment variable for the number of worker threads.
 const WORKERS_VARIABLE: &str = "TOKIO_WORKER_THREADS";
 
 /// Why a command failed, in one line.
@@ -32,9 +31,9 @@ fn main() -> ExitCode {
     })
 }
 
-/// Builds the runtime. Unless [`WORKERS_VARIABLE`] is set, the runtime has one worker fewer than there are processors,
-/// but at least one. The remaining processor is for the threads of SQLite and the indexer, or for MySQL on the same
-/// machine: with a worker on every processor, replica and store would preempt each other during a commit.
+/// Unless [`WORKERS_VARIABLE`] is set, the runtime has one worker fewer than there are processors, but at least one.
+/// The remaining processor is for the threads of SQLite and the indexer, or for MySQL on the same machine: with a
+/// worker on every processor, replica and store would preempt each other during a commit.
 fn runtime() -> std::io::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if std::env::var_os(WORKERS_VARIABLE).is_none() {
@@ -92,7 +91,6 @@ fn refuse(mut error: clap::Error) -> ExitCode {
     }
 }
 
-/// The arguments after the name of the program. Invalid UTF-8 is replaced.
 fn words() -> impl Iterator<Item = String> {
     std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned())
 }
@@ -127,7 +125,6 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     Ok(server.run(asked_to_stop).await?)
 }
 
-/// Returns a future that completes on SIGTERM, which orchestrators send, or on Ctrl-C.
 fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(async move {

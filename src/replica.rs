@@ -21,7 +21,6 @@ use crate::store::{NewReplica, Registration, ReplicaRecord, ReplicaState, Replic
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
-/// Pause between two renewals of the lease.
 const RENEWAL: Duration = Duration::from_secs(1);
 
 /// Pause between two reads of the list of replicas.
@@ -34,7 +33,6 @@ const CRASH_DELAY: Duration = Duration::from_millis(50);
 /// holds (256). The surplus goes to the global queue, which every worker polls.
 const BLOCKING_TASKS: usize = 1024;
 
-/// The retry hint of a replica that is not ready.
 const RETRY_HINT: Duration = Duration::from_secs(1);
 
 pub(crate) struct Replica {
@@ -43,16 +41,12 @@ pub(crate) struct Replica {
     started_at: Timestamp,
     /// `None` on SQLite: the only replica of a store needs no lease.
     lease: Option<Lease>,
-    /// Shows how the replica follows the log, and whether it is behind.
     tail: Arc<Tail>,
-    /// The sessions of this replica.
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
-    /// Limits and counts admitted smiles.
     pub capacity: Capacity,
-    /// Whether this replica hands sessions over to emptier replicas.
     rebalance: bool,
-    /// Admitted smiles per second, as last measured.
+    /// Admitted smiles, as last measured.
     smiles_per_second: Mutex<f64>,
     draining: AtomicBool,
     /// The mode of the last crash request that this replica obeyed.
@@ -121,19 +115,16 @@ impl Replica {
         Err(Refusal::temporary(code, reason, RETRY_HINT))
     }
 
-    /// Whether a crash request has made this replica unready.
     fn is_unready(&self) -> bool {
         *self.crash.lock() == Some(CrashMode::Unready)
     }
 
-    /// Renews the lease, hands sessions over and obeys crash requests until `stop`. Completes the rounds that have
-    /// begun. On SQLite, only measures the rate of admitted smiles.
+    /// Renews the lease, hands sessions over and obeys crash requests until `stop`; completes a renewal or a read that
+    /// has begun. On SQLite, only measures the rate of admitted smiles.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         tokio::join!(self.renew(&stop), self.read(&stop));
     }
 
-    /// Works in rounds, each after a pause of [`RENEWAL`]. A round measures the rate of admitted smiles. On a shared
-    /// store, it then renews the lease and, if `--rebalance` is on and this replica is ready, hands sessions over.
     async fn renew(&self, stop: &CancellationToken) {
         let (mut measured_at, mut counted) = (Instant::now(), 0);
         let mut handover = Handover::default();
@@ -151,8 +142,6 @@ impl Replica {
         }
     }
 
-    /// On a shared store, reads the list of replicas up to four times a second, and obeys the crash request in this
-    /// replica's own record, if there is one.
     async fn read(&self, stop: &CancellationToken) {
         let Some(lease) = &self.lease else { return };
         while stop.run_until_cancelled(tokio::time::sleep(READ_INTERVAL)).await.is_some() {
@@ -202,7 +191,6 @@ impl Replica {
         }
     }
 
-    /// Marks this replica as draining, so that it refuses new sessions from now on.
     pub(crate) fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -214,7 +202,6 @@ impl Replica {
         }
     }
 
-    /// Removes the registration from a shared store. Logs a failure.
     pub(crate) async fn unregister(&self) {
         if let Some(lease) = &self.lease
             && let Err(error) = lease.store.unregister(&self.registration).await
@@ -251,7 +238,7 @@ impl Replica {
         Ok(victim)
     }
 
-    /// Makes this replica fail in this mode, unless it already does. An exit or a hang begins after [`CRASH_DELAY`].
+    /// Does nothing if this replica already fails in this mode.
     fn fail(&self, mode: CrashMode) {
         if self.crash.lock().replace(mode) == Some(mode) {
             return;

@@ -18,7 +18,7 @@ const STEP_PAUSE: Duration = Duration::from_millis(50);
 /// Pause after the last step of a round, and after a failed step.
 const ROUND_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Removes smiles that are older than `kept`, and the rows of replicas that were lost long ago. Never returns.
+/// Never returns.
 pub(crate) async fn run(store: Store, tail: Arc<Tail>, metrics: Arc<Metrics>, kept: Duration) {
     loop {
         if let Store::MySql(mysql) = &store
@@ -38,8 +38,7 @@ pub(crate) async fn run(store: Store, tail: Arc<Tail>, metrics: Arc<Metrics>, ke
     }
 }
 
-/// Removes at most [`BATCHES_PER_STEP`] batches that are older than `kept`, and the index of the segments that are
-/// trimmed completely. Returns `false` if the log has no batch, or if the first one is not old enough.
+/// Returns `false` if the log has no batch, or if the first batch is not older than `kept`.
 async fn trim(store: &Store, tail: &Tail, metrics: &Metrics, kept: Duration) -> Result<bool, StoreError> {
     let Some((trimmed, smiles)) = store.trim(kept, BATCHES_PER_STEP).await? else { return Ok(false) };
     tail.trim(trimmed);

@@ -30,10 +30,8 @@ use crate::session::Context;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
-/// Time limit for beginning a new epoch.
 const EPOCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pause before an unavailable store is tried again.
 const STORE_RETRY: Duration = Duration::from_millis(500);
 
 /// Why a replica could not start, or why it stopped by itself.
@@ -156,8 +154,8 @@ impl Server {
         Ok(())
     }
 
-    /// The error for a vital task that ended early. If the log was replaced or has lost its end, tries to begin a new
-    /// epoch, so that clients do not resume with old offsets.
+    /// If the log was replaced or has lost its end, tries to begin a new epoch, so that clients do not resume with old
+    /// offsets.
     async fn ended_early(&self, ended: TaskEnd) -> ServerError {
         match ended {
             Ok((name, Ok(()))) => ServerError::TaskEnded(name, "it returned without an error".to_owned()),
@@ -183,7 +181,7 @@ impl Server {
     }
 
     /// Waits for all vital tasks, including the one that renews the lease: a late renewal would register the replica
-    /// again. Then removes the registration and closes the store.
+    /// again.
     async fn close(&mut self) -> Result<(), ServerError> {
         while let Some(ended) = self.tasks.vital.join_next().await {
             if !matches!(ended, Ok((_, Ok(())))) {
@@ -196,8 +194,7 @@ impl Server {
     }
 }
 
-/// Opens the log and registers the replica. Returns the context of the sessions, and the appender and the indexer,
-/// which the caller must run.
+/// The caller must run the appender and the indexer.
 async fn open_replica(options: &ServeOptions, store: &Store) -> Result<(Context, Appender, Indexer), StoreError> {
     let metrics = Arc::new(Metrics::new());
     let hub = Arc::new(Hub::default());
@@ -218,7 +215,7 @@ async fn open_replica(options: &ServeOptions, store: &Store) -> Result<(Context,
     Ok((context, appender, indexer))
 }
 
-/// Listens on an address. Also returns the address, with the actual port instead of port 0.
+/// The returned address has the actual port instead of port 0.
 fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
     let bound = listener::bind(address).and_then(|listener| listener.local_addr().map(|bound| (listener, bound)));
     bound.map_err(|error| ServerError::Listen(address, error))

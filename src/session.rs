@@ -4,12 +4,9 @@
 //! subscribe -> welcome -> catch up (when resuming) -> live <-> catch up (when lagged) -> close
 //! ```
 //!
-//! A session receives all smiles to and from its user through the log, including those that it submitted: it turns the
-//! publication of such a smile into the ack. Once the session has sent a smile or an ack with offset n, it has sent the
-//! user's whole stream from the start of the session up to n. Histories and acks of duplicates do not count.
-//!
-//! This file opens, runs and closes a session. `incoming.rs` handles the client's frames, and `outgoing.rs` catches up
-//! and sends what is in the outbox.
+//! A session receives all smiles to and from its user through the log. It turns the publication of a smile that it
+//! submitted into the ack. Once the session has sent a smile or an ack with offset n, it has sent the user's whole
+//! stream from the start of the session up to n. Histories and acks of duplicates do not count.
 
 mod heartbeat;
 mod incoming;
@@ -38,7 +35,6 @@ use outgoing::SmileInFlight;
 use socket::Incoming;
 pub(crate) use socket::Socket;
 
-/// Maximum number of smiles in flight in one session.
 const MAX_IN_FLIGHT: usize = 128;
 
 /// Maximum time that a leaving session waits for the outcome of its smiles in flight. The deadline does not interrupt
@@ -52,20 +48,12 @@ const RECONNECT_SPREAD_MS: u64 = 500;
 /// State that all sessions of a replica share.
 pub(crate) struct Context {
     pub replica: Arc<Replica>,
-    /// Holds the users, and the state of the log that decides whether a session resumes. The server's tasks and its
-    /// shutdown also use the store.
     pub store: Store,
-    /// Admits smiles, and queues them for the appender.
     pub queue: Arc<AppendQueue>,
     pub tail: Arc<Tail>,
-    /// The sessions that the tail publishes to.
     pub hub: Arc<Hub>,
-    /// Reads histories and missed smiles.
     pub index: Index,
-    /// The rate limit for the smiles of one session. Its requests for histories have a separate limit with the same
-    /// values.
     pub rates: Rates,
-    /// Heartbeat and write timeouts.
     pub times: SessionTimes,
     pub metrics: Arc<Metrics>,
 }
@@ -82,18 +70,15 @@ pub enum Start {
     NotRecovered,
 }
 
-/// How a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// The client closed the session with this code; 1005 if its close frame has none.
     ByClient(u16),
-    /// The server closes the session.
     ByServer(CloseReason),
     /// The connection broke, or the server aborted the session at the end of a drain.
     Broken,
 }
 
-/// Runs a session to its end.
 pub(crate) async fn run(context: Arc<Context>, socket: Socket, user: UserName, start: Start) -> End {
     let now = Instant::now();
     let bucket = Bucket::new(context.rates.session_per_second, context.rates.session_burst, now);
@@ -132,7 +117,7 @@ struct Session {
     subscription: Subscription,
     /// The user's stream from the start of the session up to this offset has been sent.
     offset: Offset,
-    /// The smiles that wait for an answer from the log, oldest first.
+    /// Oldest first.
     in_flight: VecDeque<SmileInFlight>,
     smiles: Bucket,
     histories: Bucket,
@@ -143,8 +128,7 @@ struct Session {
 }
 
 impl Session {
-    /// Sends `welcome` and the smiles that a resuming client missed. A session that does not resume starts at the
-    /// tail's cursor; smiles that the tail has not published yet arrive live.
+    /// Sends `welcome`, and the smiles that a resuming client missed.
     async fn welcome(&mut self, start: Start) -> Result<(), End> {
         // Read after subscribing: every smile of the user beyond this cursor reaches the outbox or makes it overflow.
         let cursor = self.context.tail.cursor();
@@ -169,7 +153,6 @@ impl Session {
         Box::pin(self.catch_up(cursor)).await
     }
 
-    /// Welcomes the client, then sends and receives until the session ends.
     async fn serve(&mut self, start: Start) -> Result<Infallible, End> {
         self.welcome(start).await?;
         let mut alarm = pin!(tokio::time::sleep_until(self.heartbeat.deadline.into()));
@@ -199,8 +182,6 @@ impl Session {
         }
     }
 
-    /// Waits up to [`LAST_ANSWERS_TIMEOUT`] for the outcome of the smiles in flight. Then sends `drain`, and ends the
-    /// session.
     async fn leave_now(&mut self, reason: CloseReason) -> Result<(), End> {
         let deadline = tokio::time::Instant::now() + LAST_ANSWERS_TIMEOUT;
         while !self.in_flight.is_empty() {

@@ -4,7 +4,7 @@
 //! only through the wire protocol, so it can test any implementation of that protocol.
 //!
 //! Each seat of the plan is a task with one WebSocket at a time. The tasks put their events into one bounded queue, and
-//! [`conduct`] records them in the ledger in batches. When the queue is full, the tasks wait.
+//! [`conduct`] records them in the ledger in batches.
 
 pub mod ledger;
 pub mod plan;
@@ -38,10 +38,8 @@ use crate::config::{InvalidValue, SimulateOptions, secret};
 use crate::model::OFFSET_LIMIT;
 use crate::protocol;
 
-/// The capacity of the queue of events.
 const QUEUE: usize = 8192;
 
-/// The maximum number of events that are recorded in one step.
 const BATCH: usize = 1024;
 
 /// The maximum number of users whose streams are read again at the same time.
@@ -88,8 +86,8 @@ pub enum SimulationError {
 }
 
 impl SimulationError {
-    /// The exit status of the command: 1 if the store has too few users, which breaks the contract; 2 if the token
-    /// file is unreadable or empty; 3 if nothing could be tested.
+    /// The exit status of the command: 1 if the store has too few users, which breaks the contract; 2 if the token file
+    /// is unreadable or empty; 3 if nothing could be tested.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::TooFewUsers(_) => 1,
@@ -124,9 +122,7 @@ pub async fn run(options: &SimulateOptions) -> Result<u8, SimulationError> {
     Ok(report.exit_status())
 }
 
-/// Runs a simulation and returns its report. A notification of `interrupt` ends the current stage. While the sessions
-/// are being opened, it also skips the next stage, sending, or ends the simulation if no session is open. A
-/// notification that comes while `conduct` requests the users ends the simulation.
+/// Runs a simulation and returns its report. A notification of `interrupt` has the effect of Ctrl-C in [`run`].
 ///
 /// # Errors
 /// [`SimulationError`], if no run started.
@@ -175,7 +171,6 @@ pub async fn conduct(
     report
 }
 
-/// The state that all tasks of a run share.
 struct Shared {
     plan: Arc<Plan>,
     run: RunId,
@@ -186,7 +181,6 @@ struct Shared {
 }
 
 impl Shared {
-    /// The time since the start of the run.
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
@@ -198,8 +192,7 @@ impl Shared {
         urls
     }
 
-    /// Queues an event of a client for the ledger, and waits while the queue is full. Ignores [`client::Event::Ended`],
-    /// and [`client::Event::Sending`] with an id from outside the run.
+    /// Queues an event of a client for the ledger, and waits while the queue is full.
     async fn tell(&self, stream: StreamNumber, event: client::Event) {
         let event = match event {
             client::Event::Welcomed { replica, epoch, offset, recovered, resumed_from } => {
@@ -234,10 +227,10 @@ impl Shared {
     }
 }
 
-/// The course of the run. Its times count from the start of the run.
+/// The times count from the start of the run.
 #[derive(Clone, Copy, Debug, Default)]
 struct Course {
-    /// When sending begins. The times of the beats count from this time.
+    /// When sending begins.
     begin: Option<Duration>,
     /// When sending ends. Later beats are dropped.
     end: Option<Duration>,
@@ -247,14 +240,12 @@ struct Course {
     over: bool,
 }
 
-/// How a stage of the run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StageEnd {
-    /// Its condition holds.
+    /// The condition of the stage holds.
     Done,
-    /// It made no progress for too long, or its time limit passed.
+    /// The stage made no progress for too long, or its time limit passed.
     Cut,
-    /// An interrupt ended it.
     Interrupted,
 }
 
@@ -314,8 +305,7 @@ impl Conductor {
         Ok(Report::new(&self.ledger, circumstances))
     }
 
-    /// Reads the stream of each user again, if [`Ledger::begin_reread`] returns a reading for that user. Returns the
-    /// number of readers with nothing left to read.
+    /// Returns the number of readers with nothing left to read.
     async fn read_again(&mut self) -> usize {
         let Patience { quiet, settle, .. } = self.shared.patience;
         let mut users: Vec<_> = (0..self.shared.plan.seats()).map(|seat| self.shared.plan.user(seat).clone()).collect();
@@ -341,7 +331,6 @@ impl Conductor {
     /// [`LONGEST_STAGE`] has passed, or an interrupt comes.
     async fn stage(&mut self, name: &str, quiet: Duration, most: Duration, done: impl Fn(&Ledger) -> bool) -> StageEnd {
         let began = Instant::now();
-        // Adding `Duration::MAX` would overflow.
         let limit = began + most.min(LONGEST_STAGE);
         let (mut moved_at, mut movement) = (began, self.ledger.movement());
         loop {

@@ -13,10 +13,9 @@
 //!   writer that names the last batch.
 //! - **Retries settle doubt.** A caller that gets no answer repeats the append with the same offset and token. The
 //!   token of the row at that offset shows whose batch was accepted.
-//! - **Derived index.** The whole index is derived from the log. It is written one segment at a time, and writing the
-//!   last segment again changes nothing.
+//! - **Derived index.** The whole index is derived from the log, one segment at a time. Writing the last segment again
+//!   changes nothing.
 
-/// Evaluates the same expression with whichever database is open.
 macro_rules! either {
     ($store:expr, $database:ident => $call:expr) => {
         match $store {
@@ -55,7 +54,6 @@ pub(crate) use index::{BlockKey, IndexStep, SEGMENT, ensure_indexed};
 pub(crate) use log::{Append, LogPage};
 pub(crate) use mysql::MySql;
 
-/// An open store. Cheap to clone.
 #[derive(Clone)]
 pub(crate) enum Store {
     /// A file that one process uses.
@@ -100,7 +98,6 @@ impl Store {
         self.directory().find(name)
     }
 
-    /// Hashes a sender and an id with the key of this log.
     pub(crate) fn id_hash(&self, sender: &UserName, id: &SmileId) -> IdHash {
         either!(self, database => IdHash::new(&database.hash_key, sender, id))
     }
@@ -110,7 +107,7 @@ impl Store {
         matches!(self, Self::MySql(_))
     }
 
-    /// The limits on a new batch. The store does not enforce them.
+    /// The store does not enforce this limit.
     pub(crate) fn batch_limit(&self) -> BatchLimit {
         match self {
             Self::Sqlite(_) => BatchLimit::SQLITE,
@@ -118,8 +115,8 @@ impl Store {
         }
     }
 
-    /// Discards all connections to MySQL, so that later queries reach the server that the address now points to.
-    /// Returns `true` on MySQL. On SQLite, does nothing and returns `false`.
+    /// Discards all connections to MySQL, so that later queries reach the server that the address now points to. On
+    /// SQLite, does nothing and returns `false`.
     pub(crate) fn connect_again(&self) -> bool {
         if let Self::MySql(mysql) = self {
             mysql.connect_again();
@@ -133,17 +130,16 @@ impl Store {
     }
 }
 
-/// Converts the stored hash key to an array.
 fn hash_key(bytes: Vec<u8>) -> sqlx::Result<[u8; 16]> {
     bytes.try_into().map_err(|_| sqlx::Error::Decode("the hash key does not have 16 bytes".into()))
 }
 
-/// Converts a database integer, which is never negative, to an offset.
+/// The offsets in the database are never negative.
 fn offset(integer: i64) -> Offset {
     Offset(integer.unsigned_abs())
 }
 
-/// Converts a number to a database integer. Offsets, block keys, counts and times stay below 2^63.
+/// Offsets, block keys, counts and times stay below 2^63.
 fn integer(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }

@@ -40,7 +40,7 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Tail {
     store: Store,
     pub epoch: Epoch,
-    /// The smiles in memory. Publishing waits for this lock, so hold it only briefly.
+    /// Publishing waits for this lock, so hold it only briefly.
     pub recent: Mutex<Recent>,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
@@ -57,8 +57,8 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// Creates the tail of a log whose smiles up to `indexed` are indexed or removed by retention. The tail publishes
-    /// to `hub`. [`Tail::read`] loads the smiles after `indexed`.
+    /// The smiles up to `indexed` must be indexed or removed by retention. [`Tail::read`] loads the smiles after
+    /// `indexed`.
     pub(crate) fn new(store: Store, epoch: Epoch, indexed: Offset, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -175,7 +175,6 @@ impl Tail {
         if since.elapsed() > SHORT_TIMEOUT { Err(StoreError::Replaced) } else { Ok(()) }
     }
 
-    /// The last published batch, if there is one, and the last published offset.
     pub(crate) fn end(&self) -> (Option<BatchKey>, Offset) {
         let recent = self.recent.lock();
         (recent.last, recent.end())
@@ -197,13 +196,11 @@ impl Tail {
         self.recent.lock().indexed
     }
 
-    /// Records that everything up to `indexed` is in the index or removed by retention.
     pub(crate) fn set_indexed(&self, indexed: Offset) {
         self.recent.lock().set_indexed(indexed);
         self.moved.notify_waiters();
     }
 
-    /// Drops from memory everything up to `trimmed`, which retention has removed from the log.
     pub(crate) fn trim(&self, trimmed: Offset) {
         self.recent.lock().trim(trimmed);
         self.moved.notify_waiters();
@@ -226,8 +223,6 @@ impl Tail {
         }
     }
 
-    /// Whether the cursor is at most [`MAX_LAG`] offsets behind the known head and, on a shared store, this replica has
-    /// read the log or the binary log within [`SILENCE_TIMEOUT`].
     pub(crate) fn is_current(&self) -> bool {
         let close = self.head().0.saturating_sub(self.cursor().0) <= MAX_LAG;
         close && (!self.store.is_shared() || self.contact.lock().elapsed() <= SILENCE_TIMEOUT)

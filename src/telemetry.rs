@@ -26,7 +26,6 @@ const SECONDS: [f64; 15] =
 /// MySQL.
 const SMILES: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0];
 
-/// The shortest time between two log lines about store failures that affected clients.
 const STORE_FAILURE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Starts logging to standard error: text on a terminal, JSON otherwise. `RUST_LOG` sets the filter; if the variable is
@@ -52,10 +51,8 @@ pub fn start_logging() {
 /// Declares [`Metrics`]: the field and the type of each metric, its name after `smilingchat_`, and its help.
 macro_rules! metrics {
     ($($field:ident: $type:ty = $register:ident($name:literal, $help:literal $(, $more:expr)?),)+) => {
-        /// The metrics of a server.
         pub(crate) struct Metrics {
             registry: Registry,
-            /// When a store failure that affected a client was last logged.
             store_failure_logged_at: Mutex<Option<Instant>>,
             $(#[doc = $help] pub(crate) $field: $type,)+
         }
@@ -105,9 +102,6 @@ metrics! {
 
 impl Metrics {
     /// Creates all metrics at zero. On Linux, also registers the metrics of the process.
-    ///
-    /// # Panics
-    /// Never: all names are valid and unique.
     pub(crate) fn new() -> Self {
         let metrics = Self::registered().expect("the names should be valid and unique");
         for code in ErrorCode::VARIANTS {
@@ -128,13 +122,12 @@ impl Metrics {
         metrics
     }
 
-    /// Counts a refusal.
     pub(crate) fn error(&self, code: ErrorCode) {
         self.errors.with_label_values(&[<&str>::from(code)]).inc();
     }
 
     /// Logs an error of the store that affected a client, with the message `what`, at most once a minute: an outage may
-    /// affect thousands of clients. Returns the refusal for the client.
+    /// affect thousands of clients.
     pub(crate) fn store_failed(&self, error: &dyn Display, what: &str) -> Refusal {
         let mut logged_at = self.store_failure_logged_at.lock();
         if logged_at.is_none_or(|at| at.elapsed() > STORE_FAILURE_INTERVAL) {
@@ -144,10 +137,6 @@ impl Metrics {
         Refusal::store_unavailable()
     }
 
-    /// Renders all metrics in the Prometheus text format, version 0.0.4.
-    ///
-    /// # Panics
-    /// Never: every metric has a name and a value.
     pub(crate) fn render(&self) -> String {
         TextEncoder::new().encode_to_string(&self.registry.gather()).expect("the names and labels should be valid")
     }

@@ -12,7 +12,6 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Opens a session for this user; `None` if that fails.
 pub(crate) async fn connect(address: SocketAddr, user: &str) -> Option<Socket> {
     let config = WebSocketConfig::default().read_buffer_size(1024);
     let url = format!("ws://{address}/ws?user={user}");
@@ -20,7 +19,6 @@ pub(crate) async fn connect(address: SocketAddr, user: &str) -> Option<Socket> {
     opened.ok().map(|(socket, _)| socket)
 }
 
-/// The next text frame; `None` if the session has ended or its connection has broken.
 pub(crate) async fn next_text(socket: &mut Socket) -> Option<String> {
     loop {
         match socket.next().await?.ok()? {
@@ -37,10 +35,9 @@ pub(crate) fn field<'frame>(frame: &'frame str, name: &str) -> Option<&'frame st
     Some(rest.split([',', '}']).next()?.trim_matches('"'))
 }
 
-/// The maximum number of users in a measurement. The figures in docs/RESULTS.md depend on this number.
+/// The figures in docs/RESULTS.md depend on this number.
 const USERS: usize = 64;
 
-/// The names of the first users, at most [`USERS`].
 pub(crate) async fn users(address: SocketAddr) -> Vec<String> {
     let answer = get(address, "/api/users").await;
     let names = answer.split("\"name\":\"").skip(1).filter_map(|rest| rest.split('"').next());

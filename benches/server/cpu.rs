@@ -13,12 +13,11 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// Starts to measure these servers, and MySQL if it runs on this machine.
     pub(crate) fn of(servers: &[Server]) -> Self {
         Self::numbered(servers.iter().map(Server::number))
     }
 
-    /// Starts to measure the processes with these ids, and MySQL if it runs on this machine.
+    /// Starts to measure the processes with these ids, and MySQL if its process id is known.
     pub(crate) fn numbered(numbers: impl IntoIterator<Item = u32>) -> Self {
         let now = |number| (number, seconds(number));
         Self {
@@ -28,17 +27,16 @@ impl Processes {
         }
     }
 
-    /// The CPU seconds that the processes have used since this value was created, without MySQL.
+    /// The CPU seconds that the processes have used, without MySQL.
     pub(crate) fn seconds(&self) -> f64 {
         self.servers.iter().map(|(number, before)| seconds(*number) - before).sum()
     }
 
-    /// The CPU seconds that MySQL has used since this value was created, if it runs on this machine.
     pub(crate) fn mysql_seconds(&self) -> Option<f64> {
         self.mysql.map(|(number, before)| seconds(number) - before)
     }
 
-    /// The CPU use of all processes together, and that of MySQL, in cores, averaged since this value was created.
+    /// The average CPU use, in cores, of the processes and of MySQL.
     pub(crate) fn cores(&self) -> (f64, Option<f64>) {
         let elapsed = self.since.elapsed().as_secs_f64();
         (self.seconds() / elapsed, self.mysql_seconds().map(|seconds| seconds / elapsed))

@@ -5,10 +5,8 @@ use axum::Router;
 use axum::extract::WebSocketUpgrade;
 use axum::routing::get;
 
-/// The argument that starts the echo server.
 pub(crate) const ROLE: &str = "--be-the-echo";
 
-/// Prints the URL of the server, and serves until the process is killed.
 pub(crate) async fn serve() {
     let upgraded = |upgrade: WebSocketUpgrade| async {
         upgrade.on_upgrade(|mut socket| async move {

@@ -11,7 +11,6 @@ use crate::scale::Scale;
 
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// Measures idle replicas whose MySQL account can read the binary log, and idle replicas whose account cannot.
 pub(crate) async fn idle(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for mysql in [Some(MySql::new().await), MySql::without_binlog().await] {

@@ -11,7 +11,6 @@ use serde::de::DeserializeOwned;
 
 use crate::pinning::{self, Core};
 
-/// The line that a prepared helper prints.
 const PREPARED: &str = "prepared";
 
 /// A helper process, killed on drop.
@@ -22,7 +21,7 @@ pub(crate) struct Helper {
 }
 
 impl Helper {
-    /// Starts this program in a role and waits until it is prepared.
+    /// Returns once the helper is prepared.
     pub(crate) fn start(role: &str, core: Core, plan: &impl Serialize) -> Self {
         let mut command = pinning::command(std::env::current_exe().expect("the path of this program"), core);
         command.arg(role).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -35,13 +34,11 @@ impl Helper {
         helper
     }
 
-    /// Tells the helper to start its work; returns its result.
     pub(crate) fn work<Outcome: DeserializeOwned>(&mut self) -> Outcome {
         self.tell("");
         serde_json::from_str(&self.next_line()).expect("the outcome should be JSON")
     }
 
-    /// The process id.
     pub(crate) fn process(&self) -> u32 {
         self.process.id()
     }
@@ -69,7 +66,7 @@ pub(crate) fn plan<Plan: DeserializeOwned>() -> Plan {
     serde_json::from_str(&next_line_of_input()).expect("the plan should be JSON")
 }
 
-/// In the helper: reports that it is prepared, and waits until the parent tells it to start its work.
+/// In the helper: reports that the helper is prepared, and waits until the parent requests the work.
 pub(crate) fn prepared() {
     println!("{PREPARED}");
     next_line_of_input();

@@ -15,7 +15,6 @@ use crate::load::{Figures, median};
 use crate::pinning::Core;
 use crate::process::folder;
 
-/// The argument that starts the insert process.
 pub(crate) const ROLE: &str = "--be-the-inserts";
 
 /// The distance between the first row numbers of consecutive connections, large enough to keep row numbers distinct.
@@ -27,7 +26,6 @@ struct Plan {
     log: String,
     /// The URL of the store to insert into.
     store: String,
-    /// The number of connections that insert at the same time.
     connections: usize,
     /// The number of smiles that each row stands for.
     batch: i64,
@@ -38,17 +36,15 @@ struct Plan {
 struct Outcome {
     /// Bytes per row.
     bytes: usize,
-    /// Inserted rows.
     rows: i64,
     seconds: f64,
 }
 
-/// The result of plain inserts.
 #[derive(Clone, Copy)]
 pub(crate) struct Inserts {
     /// Bytes per row.
     pub(crate) bytes: usize,
-    /// Rows per second. Each row is one commit.
+    /// Each row is one commit.
     pub(crate) rows_per_second: f64,
     /// The smiles per second that these rows would hold.
     pub(crate) smiles_per_second: f64,
@@ -72,16 +68,15 @@ impl Inserts {
     }
 }
 
-/// Inserts rows into a new SQLite file, on the CPU of the measured process. Each row has the average length of the
-/// newest 1,000 rows in `log`, and stands for the average number of smiles in an append of the run `appended`.
+/// Inserts rows into a new SQLite file. Each row has the average length of the newest rows in `log`, and stands for the
+/// average number of smiles in an append of the run `appended`.
 pub(crate) fn on_sqlite(log: &str, appended: &Figures, duration: Duration) -> Inserts {
     let folder = folder();
     let store = format!("sqlite:{}", folder.path().join("inserts.db").display());
     run(log, store, 1, appended, duration, Core::Measured)
 }
 
-/// Inserts rows into this MySQL database, over this many connections. Each row has the average length of the newest
-/// 1,000 rows in the database's log, and stands for the average number of smiles in an append of the run `appended`.
+/// Inserts rows, as long as those of our log, into the database of that log. [`on_sqlite`] explains `appended`.
 pub(crate) fn on_mysql(store: &str, connections: usize, appended: &Figures, duration: Duration) -> Inserts {
     run(store, store.to_owned(), connections, appended, duration, Core::Any)
 }
@@ -132,15 +127,13 @@ pub(crate) async fn work() {
     helper::done(&Outcome { bytes, rows, seconds: began.elapsed().as_secs_f64() });
 }
 
-/// A connection to SQLite or to MySQL.
 enum Database {
     Sqlite(SqliteConnection),
     MySql(MySqlConnection),
 }
 
 impl Database {
-    /// Connects, and creates the table. On MySQL, only the connection with `makes_table` creates the table, after
-    /// dropping the table of the previous run.
+    /// On MySQL, only the connection with `makes_table` creates the table, after dropping that of the previous run.
     async fn open(store: &str, makes_table: bool) -> Self {
         let mut database = Self::connect(store).await;
         match &mut database {
@@ -167,7 +160,6 @@ impl Database {
         Self::Sqlite(options.connect().await.expect("a file"))
     }
 
-    /// The average length of the newest 1,000 rows of our log, in bytes.
     async fn row_bytes(&mut self) -> usize {
         const LENGTHS: &str = "SELECT LENGTH(payload) FROM log_batches ORDER BY first DESC LIMIT 1000";
         let lengths: Vec<i64> = match self {
@@ -178,7 +170,6 @@ impl Database {
         lengths.iter().sum::<i64>() as usize / lengths.len()
     }
 
-    /// Inserts and commits one row.
     async fn insert(&mut self, first: i64, payload: &[u8]) -> Result<(), sqlx::Error> {
         const INSERT: &str = "INSERT INTO own_inserts (first, payload) VALUES (?, ?)";
         match self {

@@ -63,8 +63,7 @@ pub(crate) async fn across_replicas(scale: &Scale, report: &mut Report) {
 }
 
 /// Runs one round: of each pair of users, one user sends on one replica, and the other receives on the next replica.
-/// Returns the latencies of receipts and of acks, excluding the warm-up, and the number of refused smiles, including
-/// the warm-up.
+/// Returns the latencies of receipts and of acks, and the number of refused smiles.
 async fn exchange(replicas: &[Server]) -> (Vec<Duration>, Vec<Duration>, usize) {
     let users = users(replicas[0].address).await;
     let start = Instant::now() + Duration::from_millis(200);
@@ -92,7 +91,7 @@ async fn exchange(replicas: &[Server]) -> (Vec<Duration>, Vec<Duration>, usize) 
     (received, acked, refused)
 }
 
-/// Triggers the senders in turn at the offered rate. Each receives the time at which its smile is due, so that a late
+/// Triggers the senders in turn at the offered rate. Each trigger is the time at which a smile is due, so that a late
 /// sender does not hide latency (coordinated omission). Runs on a thread of its own, because the runtime's timers have
 /// a resolution of one millisecond.
 #[expect(clippy::disallowed_methods, reason = "nothing else runs on this thread")]
@@ -109,8 +108,8 @@ fn beat(start: Instant, senders: &[UnboundedSender<Instant>]) {
     }
 }
 
-/// Sends a smile when triggered, without waiting for answers, and does not repeat a refused smile. Returns the
-/// latencies of the acks, excluding the warm-up, and the number of refusals, including the warm-up.
+/// Does not wait for answers, and does not repeat a refused smile. Returns the latencies of the acks, and the number of
+/// refusals.
 async fn send(
     socket: Socket,
     to: String,
@@ -127,8 +126,8 @@ async fn send(
     acks.await.expect("the task that reads the acks should not panic")
 }
 
-/// Reads frames until half a second after the end of the round. Returns the latency of each frame of the type `what`,
-/// measured from the due time of its smile and excluding the warm-up, and the number of errors, including the warm-up.
+/// Reads frames until half a second after the end of the round. Returns the latencies of the frames of the type `what`,
+/// measured from the due times of their smiles, and the number of errors.
 async fn hear(mut stream: SplitStream<Socket>, start: Instant, what: &'static str) -> (Vec<Duration>, usize) {
     let (mut latencies, mut errors) = (Vec::new(), 0);
     let end = start + WARM_UP + ROUND + Duration::from_millis(500);

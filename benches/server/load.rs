@@ -35,7 +35,7 @@ pub(crate) struct Plan {
     pub(crate) dialect: Dialect,
     /// The addresses of the servers. Consecutive sessions go to consecutive servers.
     pub(crate) addresses: Vec<SocketAddr>,
-    /// The users. If there are more sessions than users, several sessions share a user.
+    /// If there are more sessions than users, several sessions share a user.
     pub(crate) users: Vec<String>,
     pub(crate) sessions: usize,
     /// The number of sessions that send; the other sessions only listen. With [`Dialect::Polling`], all of them send.
@@ -47,12 +47,10 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// A plan for servers of TheSmilingChat, with the default number of sessions, all of which send.
     pub(crate) async fn smiles(servers: &[Server], unanswered: usize, duration: Duration) -> Self {
         Self::new(Dialect::Smiles, servers, users(servers[0].address).await, unanswered, duration)
     }
 
-    /// A plan for the echo.
     pub(crate) fn echoes(echo: &Server, unanswered: usize, duration: Duration) -> Self {
         let users = vec!["anna".to_owned(), "bruno".to_owned()];
         Self::new(Dialect::Echo, std::slice::from_ref(echo), users, unanswered, duration)
@@ -70,12 +68,11 @@ impl Plan {
         Self { dialect, addresses, users, sessions: SESSIONS, senders: SESSIONS, unanswered, duration }
     }
 
-    /// Changes the number of sessions; at most the default number of them send.
+    /// At most [`SESSIONS`] of the sessions send.
     pub(crate) fn with_sessions(self, sessions: usize) -> Self {
         Self { sessions, senders: sessions.min(SESSIONS), ..self }
     }
 
-    /// Runs the load in a new process. Returns the figures once the index has caught up or makes no more progress.
     pub(crate) async fn run(&self, servers: &[Server], core: Core) -> Figures {
         let mut helper = Helper::start(ROLE, core, self);
         let before = metrics::appends(servers).await;
@@ -132,7 +129,6 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// CPU time per answer: that of the servers plus, if known, that of MySQL.
     pub(crate) fn all_micros(&self) -> f64 {
         self.processor_micros + self.mysql_micros.unwrap_or_default()
     }
@@ -142,7 +138,6 @@ impl Figures {
         self.processor_micros * self.per_second / 1e6
     }
 
-    /// The median of each figure, but the maximum of the index lag.
     pub(crate) fn median(runs: &[Self]) -> Self {
         let of = |figure: fn(&Self) -> f64| median(runs.iter().map(figure).collect());
         Self {

@@ -1,4 +1,4 @@
-//! A long log: the throughput of a server on it, and the server's start-up time.
+//! The throughput and the start-up time of a server with a long log.
 
 use std::slice::from_ref;
 use std::time::Instant;
@@ -39,8 +39,7 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     report.fact("long_log_ready", format!("{:.0} ms", ready.as_secs_f64() * 1e3));
 }
 
-/// Sends smiles until the log has at least `scale.long_log` of them. Returns a text with the duration (pauses
-/// included), the rate and the number of refusals.
+/// Returns a text with the duration (pauses included), the rate and the number of refusals.
 async fn fill(server: &Server, scale: &Scale) -> String {
     let began = Instant::now();
     let plan = Plan::smiles(from_ref(server), UNANSWERED, scale.sustained).await;

@@ -60,7 +60,6 @@ fn main() {
     });
 }
 
-/// Runs the measurements that the arguments name; all measurements if the arguments name none.
 async fn measure(arguments: &[String]) {
     let full = arguments.iter().any(|argument| argument == "full");
     let scale = if full { Scale::FULL } else { Scale::QUICK };

@@ -5,9 +5,7 @@ use crate::pinning::Core;
 use crate::process::Server;
 use crate::report::Report;
 
-/// The number of idle sessions at the first measurement.
 const FEW: usize = 1_000;
-/// The number of idle sessions at the second measurement.
 const MANY: usize = 10_000;
 
 pub(crate) async fn measure(report: &mut Report) {

@@ -18,7 +18,6 @@ pub(crate) async fn appends(servers: &[Server]) -> (f64, f64) {
     (appends, smiles)
 }
 
-/// The largest index lag among the servers; `None` if no server reports an index lag.
 pub(crate) async fn index_behind(servers: &[Server]) -> Option<f64> {
     let mut most = None;
     for server in servers {
@@ -42,12 +41,11 @@ pub(crate) async fn index_settled(servers: &[Server]) {
     }
 }
 
-/// The number of open sessions of a replica.
 pub(crate) async fn sessions(server: &Server) -> usize {
     value(server, "smilingchat_sessions").await.expect("the gauge of open sessions") as usize
 }
 
-/// The value of a metric; `None` if the server does not report it. The echo and the peers have no metrics.
+/// `None` if the server does not report the metric. The echo and the peers have no metrics.
 async fn value(server: &Server, name: &str) -> Option<f64> {
     let answer = get(server.operations?, "/metrics").await;
     let value = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;

@@ -9,7 +9,7 @@ use url::Url;
 /// The folder of the server that `scripts/mysql` starts.
 const FOLDER: &str = "target/mysql-bench";
 
-/// The process id of the server, if it runs on this machine.
+/// The process id of the server, if it is known.
 static PROCESS: OnceLock<Option<u32>> = OnceLock::new();
 
 /// A server, and a new database on it.
@@ -21,8 +21,6 @@ pub(crate) struct MySql {
 }
 
 impl MySql {
-    /// Creates a database on the server at `TEST_MYSQL_URL`, or, if that is unset, empty or `none`, on a server that
-    /// `scripts/mysql` starts.
     pub(crate) async fn new() -> Self {
         let server = std::env::var("TEST_MYSQL_URL").ok().filter(|url| !matches!(url.as_str(), "" | "none"));
         let server = server.unwrap_or_else(|| script("start"));
@@ -54,7 +52,6 @@ impl MySql {
         Some(mysql)
     }
 
-    /// Drops the database, and the account that [`MySql::without_binlog`] created.
     pub(crate) async fn remove(self) {
         let (database, user) = (&self.url.path()[1..], self.url.username());
         let account = if user == self.owner.username() { String::new() } else { format!("; DROP USER '{user}'@'%'") };
@@ -67,17 +64,14 @@ impl MySql {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.map(drop)
     }
 
-    /// The `--store` URL.
     pub(crate) fn store(&self) -> &str {
         self.url.as_str()
     }
 
-    /// The version of the server.
     pub(crate) async fn version(&self) -> String {
         self.answer("SELECT VERSION()").await
     }
 
-    /// The process id of the server, if it is known.
     pub(crate) fn process() -> Option<u32> {
         *PROCESS.get()?
     }

@@ -19,14 +19,12 @@ use crate::scale::Scale;
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
 const INSTALLED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/peers");
 
-/// Duration of the warm-up, in which Node compiles hot code and each Flask thread connects to its database. The warm-up
-/// is not measured.
+/// In this time, which is not measured, Node compiles hot code, and Flask's threads open their database connections.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 const HEADER: [&str; 7] =
     ["what", "unanswered", "smiles/s", "delivered/s", "CPU of the server", "CPU of MySQL", "ack p50, p99"];
 
-/// The store of a peer.
 enum Database {
     Sqlite(tempfile::TempDir),
     MySql(MySql),
@@ -48,7 +46,6 @@ impl Database {
     }
 }
 
-/// Measures all peers that can be installed, on this store.
 pub(crate) async fn measure(store: Store, scale: &Scale, report: &mut Report) {
     let users = users(Server::on_sqlite(Core::Any).address).await;
     let (mut rows, mut left_out) = (Vec::new(), Vec::new());
@@ -84,7 +81,7 @@ async fn database(store: Store) -> Database {
     }
 }
 
-/// Measures one peer, adds its bar to the plot and stops the peer. Returns its row of the table.
+/// Measures one peer, adds its bar to the plot and stops the peer.
 async fn row(
     name: &'static str,
     plan: &Plan,
@@ -142,7 +139,6 @@ fn flask(folder: &Path, database: &Database) -> Server {
     Server::announcing_on_stderr(command)
 }
 
-/// Installs the Socket.IO server; returns its folder, or the reason why it cannot be installed.
 fn installed_socketio() -> Result<PathBuf, String> {
     install("socketio", "node", &["package-lock.json", "package.json", "server.js"], |folder| {
         let arguments = ["ci", "--no-audit", "--no-fund", "--loglevel=error"];
@@ -150,7 +146,6 @@ fn installed_socketio() -> Result<PathBuf, String> {
     })
 }
 
-/// Installs the Flask application; returns its folder, or the reason why it cannot be installed.
 fn installed_flask() -> Result<PathBuf, String> {
     install("flask", "python3", &["requirements.txt", "app.py"], |folder| {
         run(Command::new("python3").args(["-m", "venv", "--clear", "venv"]).current_dir(folder))?;
@@ -185,7 +180,6 @@ fn install(
     Ok(folder)
 }
 
-/// The standard output of a program, or a note about its failure.
 fn run(command: &mut Command) -> Result<Vec<u8>, String> {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default().display().to_string();
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();

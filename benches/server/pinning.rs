@@ -5,7 +5,6 @@ use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-/// The CPU of a process.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Core {
     /// The CPU of the measured process, if pinning is possible.
@@ -25,7 +24,6 @@ static POSSIBLE: LazyLock<bool> = LazyLock::new(|| {
     })
 });
 
-/// A sentence about the pinning, for the report.
 pub(crate) fn explained() -> &'static str {
     if *POSSIBLE {
         "On SQLite, the server runs on processor 0 and the load on processor 1, except where the text says otherwise."
@@ -34,7 +32,6 @@ pub(crate) fn explained() -> &'static str {
     }
 }
 
-/// A command that runs a program on this CPU, or on any CPU if pinning is impossible.
 pub(crate) fn command(program: impl AsRef<OsStr>, core: Core) -> Command {
     let processor = match core {
         Core::Measured if *POSSIBLE => "0",

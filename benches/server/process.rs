@@ -8,13 +8,10 @@ use std::process::{Child, Command, Stdio};
 use crate::pinning::{self, Core};
 use crate::{cpu, echo};
 
-/// The environment variable that names a server program to measure instead of this build.
 const OTHER_PROGRAM: &str = "BENCH_SERVER";
 
-/// The options that disable all rate limits.
 const WITHOUT_LIMITS: [&str; 6] = ["--capacity", "0", "--session-rate", "0", "--client-rate", "0"];
 
-/// The number of replicas in the measurements with several replicas.
 pub(crate) const REPLICAS: usize = 4;
 
 pub(crate) struct Server {
@@ -30,7 +27,6 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the server without rate limits on a new SQLite store.
     pub(crate) fn on_sqlite(core: Core) -> Self {
         let folder = folder();
         let mut server = Self::on(&format!("sqlite:{}", folder.path().join("bench.db").display()), &[], core);
@@ -38,7 +34,6 @@ impl Server {
         server
     }
 
-    /// Starts the server without rate limits on this store, with additional options.
     pub(crate) fn on(store: &str, options: &[&str], core: Core) -> Self {
         let mut command = pinning::command(program(), core);
         command.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--store", store]);
@@ -48,26 +43,22 @@ impl Server {
         server
     }
 
-    /// Starts several replicas on this store one after another, without rate limits and without pinning.
     pub(crate) fn several_on(store: &str, count: usize) -> Vec<Self> {
         (1..=count).map(|number| Self::on(store, &["--replica", &format!("be{number}")], Core::Any)).collect()
     }
 
-    /// Starts the bare echo.
     pub(crate) fn echo(core: Core) -> Self {
         let mut command = pinning::command(std::env::current_exe().expect("this program should have a path"), core);
         command.arg(echo::ROLE);
         Self::announcing_on_stdout(command)
     }
 
-    /// Starts a server that prints its address on standard output.
     pub(crate) fn announcing_on_stdout(mut command: Command) -> Self {
         let mut process = command.stdout(Stdio::piped()).spawn().expect("the server should start");
         let output = process.stdout.take().expect("the output should be piped");
         Self::announced(process, output)
     }
 
-    /// Starts a server that logs its address on standard error.
     pub(crate) fn announcing_on_stderr(mut command: Command) -> Self {
         let mut process = command.stderr(Stdio::piped()).spawn().expect("the server should start");
         let output = process.stderr.take().expect("the log should be piped");
@@ -114,12 +105,10 @@ impl Drop for Server {
     }
 }
 
-/// The measured program.
 pub(crate) fn program() -> OsString {
     std::env::var_os(OTHER_PROGRAM).unwrap_or_else(|| env!("CARGO_BIN_EXE_smilingchat").into())
 }
 
-/// A description of the measured program, for the report.
 pub(crate) fn described() -> &'static str {
     if std::env::var_os(OTHER_PROGRAM).is_some() { "another build of the server" } else { "the server of that commit" }
 }

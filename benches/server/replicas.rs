@@ -23,7 +23,6 @@ const HEADER: [&str; 9] = [
     "plain insert, one connection per replica",
 ];
 
-/// Measures with one and with several unanswered smiles per session.
 pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     echo(scale, report).await;
     let mut rows = Vec::new();

@@ -1,5 +1,5 @@
-//! The report: tables on the console and, for a run of all measurements, a document with plots. After a full run,
-//! the document is docs/RESULTS.md.
+//! The report: tables on the console and, for a run of all measurements, a document with plots. After a full run, the
+//! document is docs/RESULTS.md.
 
 mod machine;
 mod plot;
@@ -15,16 +15,13 @@ pub(crate) use plot::Bar;
 /// The template. `{{name}}` becomes a fact or a table, or `not measured`.
 const TEMPLATE: &str = include_str!("report/results.md");
 
-/// The folder for the results of a full run.
 const DOCUMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
 
-/// The folder for the results of a quick run.
 const DRAFTS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/results");
 
 /// The markers around the handwritten part, which each new document takes over from docs/RESULTS.md.
 const BY_HAND: [&str; 2] = ["<!-- by hand: what falls short -->", "<!-- end of what is by hand -->"];
 
-/// The database that a figure belongs to.
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Store {
     /// SQLite: the measured process has a CPU of its own, if processes can be pinned.
@@ -41,13 +38,11 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Prints and adds a figure.
     pub(crate) fn fact(&mut self, name: &str, value: String) {
         println!("{name}: {value}");
         self.figures.insert(name.to_owned(), value);
     }
 
-    /// Prints and adds a table.
     pub(crate) fn table(&mut self, name: &str, header: &[&str], rows: Vec<Vec<String>>) {
         let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
         let mut table = line(header.to_vec()) + &line(vec!["---"; header.len()]);
@@ -58,7 +53,6 @@ impl Report {
         self.figures.insert(name.to_owned(), table.trim_end().to_owned());
     }
 
-    /// Adds a bar to the plot of this store.
     pub(crate) fn bar(&mut self, store: Store, bar: Bar) {
         self.bars.entry(store).or_default().push(bar);
     }
@@ -105,7 +99,6 @@ impl Report {
     }
 }
 
-/// The handwritten part of a document.
 fn by_hand(document: &str) -> Option<&str> {
     Some(document.split_once(BY_HAND[0])?.1.split_once(BY_HAND[1])?.0)
 }
@@ -131,7 +124,6 @@ pub(crate) fn millis(value: f64) -> String {
     format!("{value:.2} ms")
 }
 
-/// Formats the ratio of two figures.
 pub(crate) fn ratio(value: f64) -> String {
     format!("{value:.2}")
 }

@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-/// Durations and sizes of the measurements.
 pub(crate) struct Scale {
-    /// Duration of one round of load.
     pub(crate) round: Duration,
     /// Number of rounds. The median of the rounds is reported; for recovery, every round is reported.
     pub(crate) rounds: usize,
     /// Duration of a sustained run, and of each run that fills the long log.
     pub(crate) sustained: Duration,
-    /// Numbers of open sessions.
     pub(crate) sessions: &'static [usize],
     /// Minimum number of smiles in the long log before it is measured.
     pub(crate) long_log: u64,
@@ -21,7 +18,6 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    /// For `cargo bench` without `full`: a short run, whose results are a draft.
     pub(crate) const QUICK: Self = Self {
         round: Duration::from_secs(2),
         rounds: 1,
@@ -32,7 +28,6 @@ impl Scale {
         idle: Duration::from_secs(5),
     };
 
-    /// The full scale, for docs/RESULTS.md.
     pub(crate) const FULL: Self = Self {
         round: Duration::from_secs(5),
         rounds: 3,

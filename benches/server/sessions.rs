@@ -20,7 +20,7 @@ const HEADER: [&str; 8] = [
     "smiles per append",
 ];
 
-/// Measures each number of sessions on a new server. All sessions listen, and at most 100 of them send.
+/// All sessions listen, and at most 100 of them send.
 pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for &sessions in scale.sessions {

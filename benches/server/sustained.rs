@@ -23,7 +23,6 @@ const HEADER: [&str; 8] = [
     "index behind",
 ];
 
-/// One replica on SQLite.
 pub(crate) async fn on_sqlite(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for unanswered in DEPTHS {
@@ -35,7 +34,6 @@ pub(crate) async fn on_sqlite(scale: &Scale, report: &mut Report) {
     report.table("sustained_sqlite", &HEADER, rows);
 }
 
-/// One and several replicas on MySQL.
 pub(crate) async fn on_mysql(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for count in [1, REPLICAS] {

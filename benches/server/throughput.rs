@@ -11,15 +11,11 @@ use crate::scale::Scale;
 
 /// The medians of all rounds.
 pub(crate) struct Compared {
-    /// The bare echo.
     pub(crate) echo: Figures,
-    /// TheSmilingChat.
     pub(crate) ours: Figures,
-    /// Plain inserts.
     pub(crate) inserts: Inserts,
 }
 
-/// Measures with one and with several unanswered smiles per session.
 pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for unanswered in DEPTHS {
@@ -37,7 +33,6 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     report.table("throughput", &HEADER, rows);
 }
 
-/// The columns of the table.
 pub(crate) const HEADER: [&str; 7] = [
     "unanswered",
     "what",
@@ -48,7 +43,6 @@ pub(crate) const HEADER: [&str; 7] = [
     "compared with ours",
 ];
 
-/// Measures the echo, our server and plain inserts in every round. Returns the medians.
 pub(crate) async fn compare(server: &Server, unanswered: usize, scale: &Scale) -> Compared {
     let echo = Server::echo(Core::Measured);
     let echoing = Plan::echoes(&echo, unanswered, scale.round);

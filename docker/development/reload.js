@@ -1,5 +1,4 @@
-// Reloads a page when the page itself, or a JS, CSS or SVG file that it has loaded, has changed. Used only in
-// development.
+// Development only: reloads a page when the page itself, or a JS, CSS or SVG file that it has loaded, has changed.
 
 const INTERVAL_MS = 1000;
 

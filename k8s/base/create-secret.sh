@@ -18,7 +18,7 @@ fail() {
     exit 1
 }
 
-# Prints the Secret as JSON, the body of the request: secret NAME KEY[=VALUE]...
+# secret NAME KEY[=VALUE]...: the body of the request
 secret() {
     local name=$1 item key value separator=
     shift
@@ -77,6 +77,6 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
     echo "create-secret: attempt $attempt of $attempts: $host:$port answered ${status/000/nothing}" >&2
     sleep "$seconds_between"
 done
-# The last response. An error may name the Secret but never repeats a value, so printing it is safe.
+# An error may name the Secret but never repeats a value, so printing it is safe.
 printf '%s\n' "$answer" | tail -n 20 >&2
 fail "the Secret $1 was not created: see the answer above, and check the network policy and the Role of this job"

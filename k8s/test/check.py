@@ -2,14 +2,10 @@
 
 check.py NAME VERSION[,VERSION]... FILE
     FILE is the output of kustomize. NAME, an overlay or another rendering, is used in messages and looked up in
-    WITH_ZONES.
-    The VERSION `newest` is the newest Kubernetes that kubernetes-validate has schemas for.
+    WITH_ZONES. The VERSION `newest` is the newest Kubernetes that kubernetes-validate has schemas for.
 check.py --well-formed FILE...
     Only checks that each file is YAML and not empty, that every document has an apiVersion and a kind, and that no key
     is duplicated.
-    Stops at the first file with a fault.
-
-The exit status is 1 if there is a fault.
 
 scripts/manifests renders the manifests and runs this program.
 """
@@ -39,7 +35,7 @@ ALLOWED_VOLUMES = {
     "projected",
     "secret",
 }
-# Overlays for clusters in which every node has a zone. The pods of their Deployments must be spread over zones.
+# Overlays for clusters in which every node has a zone.
 WITH_ZONES = {"eks"}
 # The taints of a lost node.
 GONE = {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
@@ -298,11 +294,6 @@ class Checks:
                                 self.fault(policy, f"allows egress to port {port['port']}, which no container declares")
 
     def references(self):
-        """Every ConfigMap and Secret that is referenced must exist, with the keys that are referenced.
-
-        Every volume that a workload declares must be mounted, and every volume that it mounts must be declared.
-        """
-
         def check(document, kind, name, keys):
             if kind == "ConfigMap":
                 there = self.config_maps.get(name, {}).get("data") if name in self.config_maps else None
@@ -345,10 +336,8 @@ class Checks:
             self.fault(secret, "must not be in a manifest, since its values would be in the repository")
 
     def nodes(self, zones):
-        """The pods of a Deployment must be spread over nodes, and tolerate the taints of a lost node for at most 30 s.
-
-        Pods must not be spread over zones unless every node has a zone: the scheduler skips nodes without a listed key.
-        """
+        # Pods must be spread over zones if every node has a zone, and otherwise must not: the scheduler skips nodes
+        # without a listed key.
         keys = ["kubernetes.io/hostname"] + (["topology.kubernetes.io/zone"] if zones else [])
         for deployment in self.of_kind("Deployment"):
             pod = self.pod(deployment)
@@ -360,7 +349,6 @@ class Checks:
                 self.fault(deployment, "tolerates the taints of a lost node for more than 30 s")
 
     def drain(self):
-        """The grace period of a pod must be longer than its preStop sleep and its drain together."""
         for workload in self.workloads:
             grace = self.pod(workload).get("terminationGracePeriodSeconds", 30)
             for container in self.containers(workload):

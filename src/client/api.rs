@@ -68,21 +68,21 @@ pub struct ReplicaList {
 pub struct Replica {
     /// The id, which is never reused.
     pub id: String,
-    /// The host name of its system; in a container, the container's.
+    /// The host name of the replica's machine or container.
     pub host: String,
     /// `ready`, `draining` or `lost`.
     pub state: String,
-    /// Milliseconds since it registered.
+    /// Milliseconds since the replica registered.
     pub uptime_ms: u64,
-    /// Milliseconds since it last renewed its lease; 0 on SQLite.
+    /// Milliseconds since the replica last renewed its lease; 0 on SQLite.
     pub heartbeat_age_ms: u64,
-    /// The number of its open sessions; 0 if it is lost.
+    /// The number of open sessions; 0 if the replica is lost.
     pub sessions: u32,
-    /// The number of smiles per second that it recently admitted; 0 if it is lost.
+    /// Smiles per second that the replica recently admitted; 0 if the replica is lost.
     pub smiles_per_second: f64,
-    /// The maximum number of smiles per second that it admits; 0 means unlimited.
+    /// The maximum number of smiles per second that the replica admits; 0 means unlimited.
     pub capacity: u32,
-    /// The version of its program.
+    /// The version of the replica's program.
     pub version: String,
 }
 
@@ -119,7 +119,6 @@ pub async fn crash(url: &Url, crash: &CrashRequest, token: Option<&str>) -> Resu
     read(&request, &success(&request, answer)?)
 }
 
-/// The URL of a path on the host of `url`; `ws` becomes `http`.
 fn endpoint(url: &Url, path: &str) -> Url {
     let mut url = url.clone();
     if url.scheme() == "ws" {

@@ -25,14 +25,11 @@ impl Backoff {
         hint.unwrap_or_default() + jitter(ceiling, random)
     }
 
-    /// The time limit for the next attempt: `first` after at most one consecutive failure. Each further failure doubles
-    /// the limit, up to four times `first`; after [`Self::back_off`], the limit is four times `first`. A lost
-    /// connection counts as a failure.
+    /// [`super::Patience::connect`] documents the schedule and its reason.
     pub(super) fn connect_timeout(&self, first: Duration) -> Duration {
         doubled(first, self.failures.saturating_sub(1), 4 * first)
     }
 
-    /// Resets the back-off after a session has answered.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }

@@ -17,32 +17,27 @@ use super::{Patience, ResumePoint};
 use crate::model::UserName;
 use crate::protocol::{self, Refusal, ServerFrame};
 
-/// The size of a connection's read buffer. The buffer holds several frames, and the buffers of a thousand sessions need
-/// only a few MiB.
+/// The read buffer holds several frames, and the buffers of a thousand sessions need only a few MiB.
 const BUFFER_BYTES: usize = 4096;
 
-/// Why no connection was opened.
 #[derive(Debug)]
 pub(super) struct NotOpened {
     /// The error code of the refusal, or a short name of the failure.
     pub cause: String,
     pub message: String,
-    /// The server's retry hint, if the refusal has one.
     pub retry_after: Option<Duration>,
-    /// Whether the server refused permanently, with the status 400, 403 or 404.
+    /// Whether the server refused permanently.
     pub last: bool,
 }
 
-/// An event on a connection.
 #[derive(Debug)]
 pub(super) enum Heard {
     Frame(ServerFrame),
-    /// A message that is not a frame of the protocol. The text says why.
+    /// Why a message is not a frame of the protocol.
     NotAFrame(String),
     Gone(Gone),
 }
 
-/// How a connection ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gone {
     /// The close code of the server; `None` if its close frame has no code, the connection broke, or the client dropped
@@ -56,7 +51,6 @@ pub(super) struct Gone {
 
 pub(super) struct Connection {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    /// When the last message arrived.
     heard_at: Instant,
     /// When the client sent a ping, if no message has arrived since.
     pinged_at: Option<Instant>,
@@ -67,10 +61,6 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Opens a WebSocket for `user`. If `resume` is given, asks to resume from that point.
-    ///
-    /// # Errors
-    /// [`NotOpened`], if the server refused the upgrade, could not be reached, or did not answer in time.
     pub(super) async fn open(
         url: &Url,
         user: &UserName,
@@ -104,7 +94,7 @@ impl Connection {
         }
     }
 
-    /// Waits for the next event. Cancel safe.
+    /// Cancel safe.
     pub(super) async fn next(&mut self) -> Heard {
         loop {
             let deadline = self.heard_at + if self.pinged_at.is_some() { self.silence } else { self.ping_after };
@@ -136,19 +126,13 @@ impl Connection {
 
     /// Writes a text frame, and buffers what the connection does not accept yet. Cancel safe: a cancelled call has
     /// neither written nor buffered the frame.
-    ///
-    /// # Errors
-    /// [`Gone`], if the connection is gone or the server does not read.
     pub(super) async fn feed(&mut self, text: &str) -> Result<(), Gone> {
         let by = self.write_by();
         let fed = timeout_at(by, self.socket.feed(Message::text(text))).await;
         self.written(fed)
     }
 
-    /// Writes what is still buffered. Cancel safe.
-    ///
-    /// # Errors
-    /// As [`Self::feed`].
+    /// Cancel safe.
     pub(super) async fn flush(&mut self) -> Result<(), Gone> {
         let by = self.write_by();
         let flushed = timeout_at(by, self.socket.flush()).await;
@@ -157,7 +141,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Describes how this connection has just ended.
     pub(super) fn gone(&self, code: Option<u16>) -> Gone {
         // A connection that breaks less than `late` after a ping probably worked until it broke: a busy server may need
         // that long to answer a ping.

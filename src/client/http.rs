@@ -10,7 +10,6 @@ use hyper_util::rt::TokioExecutor;
 use tokio::time::{Duration, timeout};
 use url::Url;
 
-/// The maximum size of a response body.
 const MAX_BODY_BYTES: usize = 8 << 20;
 
 /// Why a request has no answer: for example, no connection, or no complete response in time.
@@ -25,19 +24,10 @@ pub struct RequestError {
 
 type Answer = Result<(StatusCode, Bytes), RequestError>;
 
-/// Sends one GET request.
-///
-/// # Errors
-/// [`RequestError`], if no complete response arrives within `patience`, if the body of the response is larger than
-/// 8 MiB, or if the URL does not begin with `http://`.
 pub(crate) async fn get(url: &Url, patience: Duration) -> Answer {
     send(format!("GET {url}"), Request::get(url.as_str()).body(Full::default()), patience).await
 }
 
-/// Posts JSON once, with the bearer token if there is one.
-///
-/// # Errors
-/// As [`get`]; also if the token contains characters that a header cannot contain.
 pub(crate) async fn post(url: &Url, json: String, token: Option<&str>, patience: Duration) -> Answer {
     let mut request = Request::post(url.as_str()).header(header::CONTENT_TYPE, "application/json");
     if let Some(token) = token {

@@ -11,8 +11,7 @@ use crate::model::{SmileId, UserName};
 /// The maximum number of unanswered smiles of one client.
 pub const MAX_UNANSWERED: usize = 16;
 
-/// Unanswered smiles in the order in which they were offered. After a lost connection, those in flight are sent again
-/// in that order.
+/// After a lost connection, the smiles in flight are sent again in the order in which they were offered.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     smiles: VecDeque<Unanswered>,
@@ -39,7 +38,6 @@ enum State {
 }
 
 impl Outbox {
-    /// Accepts a new smile, unless [`MAX_UNANSWERED`] smiles are unanswered. Returns whether it accepted the smile.
     pub(super) fn offer(&mut self, id: SmileId, to: UserName, smile: &str) -> bool {
         let room = self.smiles.len() < MAX_UNANSWERED;
         if room {
@@ -49,8 +47,7 @@ impl Outbox {
         room
     }
 
-    /// The first smile that may be written at `now`, measured from the start of the client. Marks the smile as in
-    /// flight.
+    /// `now` is measured from the start of the client.
     pub(super) fn take_due(&mut self, now: Duration) -> Option<(SmileId, UserName, SmolStr)> {
         let smile = self.smiles.iter_mut().find(|smile| matches!(smile.state, State::Due(at) if at <= now))?;
         smile.state = State::InFlight;
@@ -58,7 +55,6 @@ impl Outbox {
         Some((smile.id.clone(), smile.to.clone(), smile.smile.clone()))
     }
 
-    /// The earliest time at which a smile may be written; `None` if no smile waits to be written.
     pub(super) fn next_due(&self) -> Option<Duration> {
         let due = |smile: &Unanswered| match smile.state {
             State::Due(at) => Some(at),
@@ -72,7 +68,6 @@ impl Outbox {
         self.smiles.retain(|smile| smile.id != *id);
     }
 
-    /// How many times a smile was temporarily refused.
     pub(super) fn refusals(&self, id: &SmileId) -> u32 {
         self.smiles.iter().find(|smile| smile.id == *id).map_or(0, |smile| smile.refusals)
     }
@@ -86,14 +81,13 @@ impl Outbox {
         }
     }
 
-    /// Records the loss of the connection. Smiles in flight may or may not be in the log, so they are written again.
+    /// Smiles in flight may or may not be in the log, so they are written again.
     pub(super) fn lose_connection(&mut self) {
         for smile in self.smiles.iter_mut().filter(|smile| smile.state == State::InFlight) {
             smile.state = State::Due(Duration::ZERO);
         }
     }
 
-    /// Forgets the smiles that were refused and not written since. They are not sent again.
     pub(super) fn give_up_refused(&mut self) {
         self.smiles.retain(|smile| !smile.refused);
     }

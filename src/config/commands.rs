@@ -48,7 +48,6 @@ pub struct SimulateOptions {
     pub json: bool,
 }
 
-/// A parser of URLs of this scheme. Its error messages show `form`.
 fn url(scheme: &'static str, form: &'static str) -> impl Fn(&str) -> Result<Url, InvalidValue> + Clone {
     move |text| match Url::parse(text) {
         Ok(url) if url.scheme() == scheme => Ok(url),

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::InvalidValue;
 
-/// The maximum length of a link's name, in characters.
+/// In characters, not in bytes.
 const LONGEST_LINK_NAME: usize = 64;
 
 /// The platform that runs a replica.
@@ -32,11 +32,10 @@ pub enum Platform {
 pub struct Link {
     /// The text of the link.
     pub name: String,
-    /// The address that it opens.
+    /// The address that the link opens.
     pub url: String,
 }
 
-/// Parses a link of the form `NAME=URL`.
 pub(super) fn link(text: &str) -> Result<Link, InvalidValue> {
     let form = "give NAME=URL, as in Grafana=http://localhost:3000; a comma in a URL is written %2C";
     let (name, url) = text.split_once('=').ok_or_else(|| format!("{text} is not a link: {form}"))?;

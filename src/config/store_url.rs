@@ -10,10 +10,8 @@ use url::Url;
 
 use super::InvalidValue;
 
-/// MySQL's default port.
 const MYSQL_PORT: u16 = 3306;
 
-/// The form of a MySQL URL, for error messages.
 const MYSQL_FORM: &str = "mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE";
 
 /// The location of the store.
@@ -39,8 +37,8 @@ impl FromStr for StoreUrl {
     }
 }
 
-/// The path of an SQLite file. Expands a leading `~/`, since shells do not expand it in an argument that begins with
-/// `sqlite:`. Refuses `~/` alone and every other path that begins with `~`.
+/// Expands a leading `~/`, since shells do not expand it in an argument that begins with `sqlite:`. Refuses `~/` alone
+/// and every other path that begins with `~`.
 fn sqlite_path(path: &str) -> Result<PathBuf, InvalidValue> {
     if path.is_empty() || path.starts_with(':') {
         return Err("sqlite: needs the path of a file, as in sqlite:/var/lib/smilingchat.db".into());
@@ -95,8 +93,7 @@ pub enum TlsMode {
     VerifyIdentity,
 }
 
-/// Parses the URL of a MySQL database. No error repeats any part of the URL, since any part of a malformed URL may be
-/// the password.
+/// No error repeats any part of the URL, since any part of a malformed URL may be the password.
 fn mysql_url(text: &str) -> Result<MySqlUrl, InvalidValue> {
     let url = Url::parse(text).map_err(|error| format!("{error}; give {MYSQL_FORM}"))?;
     let host = url.host_str().filter(|host| !host.is_empty()).ok_or(format!("no host; give {MYSQL_FORM}"))?;
@@ -133,7 +130,6 @@ fn no_tls_mode(_: &str) -> InvalidValue {
     "ssl-mode must be preferred, required, verify_ca or verify_identity".into()
 }
 
-/// Percent-decodes a part of a URL.
 fn decoded(part: &str) -> Result<String, InvalidValue> {
     let text = percent_decode_str(part).decode_utf8();
     text.map(Cow::into_owned).map_err(|_| "a percent-encoded part is not UTF-8".into())

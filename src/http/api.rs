@@ -25,18 +25,15 @@ struct ReplicaList<'a> {
     links: &'a [Link],
 }
 
-/// `GET /ping`
 pub(super) async fn ping(State(app): State<Arc<AppState>>) -> Response {
     Json(BTreeMap::from([("replica", app.context.replica.id.as_str()), ("version", env!("CARGO_PKG_VERSION"))]))
         .into_response()
 }
 
-/// `GET /api/users`
 pub(super) async fn users(State(app): State<Arc<AppState>>) -> Response {
     Json(app.context.store.users()).into_response()
 }
 
-/// `GET /api/replicas`
 pub(super) async fn replicas(State(app): State<Arc<AppState>>) -> Response {
     Json(ReplicaList {
         replicas: app.context.replica.list(),

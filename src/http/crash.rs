@@ -23,7 +23,7 @@ struct Named {
     replica: String,
 }
 
-/// Checks the request in the order that the protocol defines, and crashes a replica.
+/// Checks the request in the order that the protocol defines.
 pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) -> Result<Response, Refusal> {
     let (head, body) = request.into_parts();
     origin::check(&app, &head.headers)?;
@@ -80,7 +80,7 @@ fn wrong_body(code: ErrorCode, why: &str) -> Refusal {
     Refusal::permanent(code, message)
 }
 
-/// Whether the request has the bearer token. The comparison takes the same time wherever the tokens differ.
+/// The comparison takes the same time wherever the tokens differ.
 fn has_token(headers: &HeaderMap, token: &str) -> bool {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().split_at_checked(7));
     let Some((scheme, given)) = bearer else { return false };

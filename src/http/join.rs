@@ -12,11 +12,10 @@ use url::Url;
 
 use crate::protocol::{ErrorCode, Refusal};
 
-/// The maximum length of the address in bytes: a longer address would make the code too fine for a camera at the back
-/// of a room.
+/// A longer address would make the code too fine for a camera at the back of a room.
 const MAX_BYTES: usize = 300;
 
-/// The width of the light margin in modules, as the QR code standard requires.
+/// The width of the light margin that the QR code standard requires, in modules.
 const MARGIN: usize = 4;
 
 #[derive(Deserialize)]
@@ -24,9 +23,8 @@ pub(super) struct Address {
     url: String,
 }
 
-/// Returns the QR code of an address. The page sends the address, since only the browser knows the scheme and the path
-/// that a proxy exposes. The host and port of the address must be the `Host` of the request, so that the code cannot
-/// name a foreign site.
+/// The page sends the address, since only the browser knows the scheme and the path that a proxy exposes. The host and
+/// port of the address must be the `Host` of the request, so that the code cannot name a foreign site.
 pub(super) async fn code(
     headers: HeaderMap,
     address: Result<Query<Address>, QueryRejection>,
@@ -72,7 +70,7 @@ fn image_of(code: &QrCode) -> String {
 mod tests {
     use super::*;
 
-    /// The width of a module in the test's picture, in pixels.
+    /// Pixels per module in the test's picture.
     const SCALE: usize = 4;
 
     /// Draws the strokes of the image on a grid of modules, and decodes a picture of the grid as a camera would.

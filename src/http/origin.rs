@@ -7,11 +7,11 @@ use super::AppState;
 use crate::config::Origin;
 use crate::protocol::{ErrorCode, Refusal};
 
-/// The maximum number of refused origins to log, since clients can invent any number.
+/// The maximum number of refused origins to log, since clients can invent any number of origins.
 const MAX_LOGGED: usize = 100;
 
-/// Refuses a request with a foreign `Origin`. Logs each of the first [`MAX_LOGGED`] refused origins once, since the
-/// usual cause of a refusal is a proxy that changes `Host`.
+/// Logs each of the first [`MAX_LOGGED`] refused origins once, since the usual cause of a refusal is a proxy that
+/// changes `Host`.
 pub(super) fn check(app: &AppState, headers: &HeaderMap) -> Result<(), Refusal> {
     if is_own_or_allowed(headers, &app.options.allowed_origins) {
         return Ok(());
@@ -33,15 +33,13 @@ pub(super) fn check(app: &AppState, headers: &HeaderMap) -> Result<(), Refusal> 
     Err(Refusal::permanent(ErrorCode::ForbiddenOrigin, message))
 }
 
-/// The first header with this name as text, truncated to 300 characters; empty if there is none.
 pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> String {
     let value = headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
     value.unwrap_or_default().chars().take(300).collect()
 }
 
-/// Whether the `Origin` is absent, matches `Host`, or is on the allow-list. Most requests that do not come from a
-/// browser have no `Origin`. The comparison with `Host` ignores the scheme, since a proxy may terminate TLS. `null`, a
-/// malformed `Origin` and several `Origin` headers are foreign.
+/// Most requests that do not come from a browser have no `Origin`. The comparison with `Host` ignores the scheme, since
+/// a proxy may terminate TLS. `null`, a malformed `Origin` and several `Origin` headers are foreign.
 fn is_own_or_allowed(headers: &HeaderMap, allowed: &[Origin]) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return true };

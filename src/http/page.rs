@@ -31,8 +31,6 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!("{:016x}", hasher.finish())
 });
 
-/// Serves the asset at a path. Responds with 404 if there is none, with 405 to a method other than GET and HEAD, and
-/// with 304 if the client already has this version of the asset.
 pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     let versioned = path.strip_prefix("v/").and_then(|rest| rest.split_once('/'));
@@ -68,8 +66,7 @@ fn text(asset: &EmbeddedFile) -> String {
     }
 }
 
-/// The page with the paths of its assets under `v/VERSION/`. Links to other pages stay unchanged, since browsers must
-/// revalidate pages.
+/// Links to other pages stay unchanged, since browsers must revalidate pages.
 fn with_version(page: &str) -> String {
     let named = |page: String, path: &str| page.replace(&format!("\"{path}\""), &format!("\"v/{}/{path}\"", *VERSION));
     let assets = Assets::iter().filter(|path| !path.ends_with(".html"));
@@ -77,7 +74,7 @@ fn with_version(page: &str) -> String {
 }
 
 /// Strips whole-line comments (`//` and `/* … */`), indentation and empty lines, which are a fifth of the compressed
-/// bytes. This changes no string, since none spans lines.
+/// bytes. No string changes, since no string in `web/` spans lines.
 fn stripped(source: &str) -> String {
     let mut within = false;
     let lines = source.split_inclusive('\n').map(|line| line.trim_start_matches(' '));

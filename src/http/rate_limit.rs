@@ -25,13 +25,10 @@ use crate::protocol::{ErrorCode, Refusal};
 /// The governor middleware that adds no headers to the responses to allowed requests.
 type Plain = governor::middleware::NoOpMiddleware<governor::clock::QuantaInstant>;
 
-/// Interval at which idle addresses are evicted and counted refusals are reported.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The maximum number of addresses whose refusals are counted.
 const MAX_REPORTED: usize = 1_000;
 
-/// A limit on requests per client address.
 #[derive(Clone)]
 pub(crate) struct RateLimit {
     config: Arc<GovernorConfig<ClientKey, Plain>>,
@@ -40,8 +37,7 @@ pub(crate) struct RateLimit {
 }
 
 impl RateLimit {
-    /// Limits each client address to `per_second` requests per second, with bursts of `burst` requests. Returns `None`,
-    /// which means no limit, if either number is 0.
+    /// Returns `None`, which means no limit, if `per_second` or `burst` is 0.
     pub(crate) fn new(per_second: u32, burst: u32, trusted_proxies: Vec<IpNet>) -> Option<Self> {
         // The builder's `per_second(n)` means one request every n seconds.
         let period = Duration::from_secs(1).checked_div(per_second)?;
@@ -59,7 +55,7 @@ impl RateLimit {
         routes.layer(governor).layer(middleware::from_fn_with_state(self.clone(), count_refusals))
     }
 
-    /// Once a minute, evicts idle addresses and reports the refusals since the last report. Never returns.
+    /// Evicts idle addresses and reports counted refusals. Never returns.
     pub(crate) async fn maintain(self) {
         loop {
             tokio::time::sleep(MAINTENANCE_INTERVAL).await;
@@ -88,7 +84,6 @@ impl Refusals {
         self.0.len() < MAX_REPORTED && self.0.insert(address, 0).is_none()
     }
 
-    /// Takes the counts to report. Drops addresses without a refusal since their last report.
     fn take(&mut self) -> Vec<(IpAddr, u64)> {
         self.0.retain(|_, count| *count > 0);
         self.0.iter_mut().map(|(&address, count)| (address, std::mem::take(count))).collect()
@@ -121,7 +116,6 @@ fn refused(error: &GovernorError) -> Response {
     Refusal::temporary(ErrorCode::RateLimited, message, wait).into_response()
 }
 
-/// Extracts the key of a client's bucket: the client's IPv4 address, or the /64 network of the client's IPv6 address.
 #[derive(Clone)]
 pub(super) struct ClientKey {
     trusted_proxies: Arc<[IpNet]>,
@@ -153,7 +147,6 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpNet]) 
     address
 }
 
-/// Parses a hop, with or without a port.
 fn hop_address(hop: &str) -> Option<IpAddr> {
     hop.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }

@@ -24,13 +24,10 @@ use crate::model::{Offset, UserName};
 use crate::protocol::{ErrorCode, Refusal};
 use crate::session::{self, End, Socket, Start};
 
-/// The retry hint of a replica that has reached its maximum number of sessions.
 const RETRY_HINT: Duration = Duration::from_secs(1);
 
-/// Pause between two reads of the head while the client's offset is beyond it.
 const HEAD_RETRY: Duration = Duration::from_millis(10);
 
-/// How long an upgrade waits for the head to reach the client's offset.
 const HEAD_TIMEOUT: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Deserialize)]
@@ -41,7 +38,6 @@ struct Query {
     epoch: Option<String>,
 }
 
-/// `GET /ws`
 pub(super) async fn open(State(app): State<Arc<AppState>>, mut request: Request) -> Result<Response, Refusal> {
     let opening = check(&app, request.uri(), request.headers()).await?;
     match create_response_with_body(&request, Body::empty) {
@@ -73,8 +69,7 @@ async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<Opening
     Ok((user, start, place))
 }
 
-/// Parses the query and the offset to resume from. A whole number of any length is valid: one that is too large for an
-/// offset is beyond the head of any log.
+/// `after` may be a whole number of any length: a number that is too large for an offset is beyond the head of any log.
 fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
     let bad = |message: String| Refusal::permanent(ErrorCode::BadRequest, message);
     let axum::extract::Query(query) = axum::extract::Query::<Query>::try_from_uri(uri)
@@ -93,9 +88,9 @@ fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
     Ok((query, Some(after)))
 }
 
-/// Decides whether a session resumes from the offset `after`. It resumes if the log holds all smiles after that offset:
-/// the epoch is the log's, and `after` is neither beyond the head nor below the last trimmed offset. Waits at most
-/// about [`HEAD_TIMEOUT`] for the head to reach `after`.
+/// A session resumes if the log holds all smiles after the offset `after`: the epoch is the log's, and `after` is
+/// neither beyond the head nor below the last trimmed offset. Waits at most about [`HEAD_TIMEOUT`] for the head to
+/// reach `after`.
 async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Result<Start, Refusal> {
     if epoch != Some(app.context.tail.epoch.as_str()) {
         return Ok(Start::NotRecovered);
@@ -115,7 +110,7 @@ async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Resu
     }
 }
 
-/// Runs the session after the handshake. The session holds its place until it ends, so that a drain waits for it.
+/// The session holds its place until it ends, so that a drain waits for it.
 fn start(app: &AppState, upgrade: OnUpgrade, (user, start, place): Opening) {
     let context = Arc::clone(&app.context);
     let abort_sessions = app.abort_sessions.clone();
@@ -148,8 +143,8 @@ fn start(app: &AppState, upgrade: OnUpgrade, (user, start, place): Opening) {
     });
 }
 
-/// The body of the answer to a GET that is not a WebSocket handshake. Browsers send no `Origin` with a same-origin
-/// GET, so the page compares `host` with its own host to diagnose refused sockets.
+/// The body of the answer to a GET without a WebSocket handshake. Browsers send no `Origin` with a same-origin GET, so
+/// the page compares `host` with its own host to diagnose refused sockets.
 #[derive(Serialize)]
 struct UpgradeRequired {
     #[serde(flatten)]

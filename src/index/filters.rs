@@ -15,7 +15,6 @@ const GENERATION: u64 = 1 << 23;
 /// Number of bits in a filter: 20 per offset. A full filter gives about one false positive in 7,000 look-ups.
 const BITS: usize = 20 << 23;
 
-/// Number of bits that an id sets in a filter.
 const HASHES: u32 = 8;
 
 /// Maximum number of filters, of 20 MiB each. If the index has ids that are too old for the filters, every look-up also
@@ -53,7 +52,6 @@ impl Filters {
         }
     }
 
-    /// Whether there are [`MAX_FILTERS`] filters, all of them for newer ids than the one at `offset`.
     pub(super) fn has_no_room_for(&self, offset: Offset) -> bool {
         self.generations.len() == MAX_FILTERS
             && self.generations.first_key_value().is_some_and(|(oldest, _)| offset.0 / GENERATION < *oldest)

@@ -15,10 +15,8 @@ use std::ops::Range;
 use crate::model::Offset;
 use crate::store::BlockKey;
 
-/// Number of runs that merge into one run of the next tier.
 pub(super) const FAN_OUT: u64 = 32;
 
-/// Number of bits that select one of [`FAN_OUT`] blocks.
 const FAN_OUT_BITS: u32 = FAN_OUT.ilog2();
 
 /// The highest tier. One of its runs covers 2^52 offsets, and offsets stay below 2^53.
@@ -48,12 +46,11 @@ impl Run {
         self.key(hash >> (u64::BITS - self.block_bits()))
     }
 
-    /// Number of leading bits of a hash that select its block.
     fn block_bits(self) -> u32 {
         FAN_OUT_BITS * (self.tier + 1)
     }
 
-    /// Packs tier, run and block into a key. A run of a higher tier has more blocks and a smaller number.
+    /// The block takes more bits in a higher tier, whose runs have more blocks and smaller numbers.
     fn key(self, block: u64) -> BlockKey {
         BlockKey(u64::from(self.tier) << TIER_SHIFT | self.number << self.block_bits() | block)
     }
@@ -62,12 +59,11 @@ impl Run {
         (0..segments(self.tier) * FAN_OUT).map(move |block| self.key(block))
     }
 
-    /// The blocks that merge into this slice of the run.
     pub(super) fn inputs(self, slice: u64) -> impl Iterator<Item = BlockKey> {
         (0..FAN_OUT).map(move |part| Self { tier: self.tier - 1, number: self.number * FAN_OUT + part }.key(slice))
     }
 
-    /// The blocks that merged into this slice of the previous run. No reader needs them once this slice is merged.
+    /// The inputs of this slice of the previous run. No reader needs them once this slice is merged.
     pub(super) fn superseded(self, slice: u64) -> impl Iterator<Item = BlockKey> {
         let before = self.number.checked_sub(1).map(|number| Self { number, ..self });
         before.into_iter().flat_map(move |run| run.inputs(slice))
@@ -122,14 +118,13 @@ pub(super) fn before(segment: u64) -> Vec<Range<BlockKey>> {
     ends.map(|end| Run { number: 0, ..end }.key(0)..end.key(0)).collect()
 }
 
-/// An indexed id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry {
     pub(super) hash: u64,
     pub(super) offset: Offset,
 }
 
-/// Sorts entries into the blocks of `run`. Omits empty blocks.
+/// Omits empty blocks.
 pub(super) fn cut(run: Run, mut entries: Vec<Entry>) -> Vec<(BlockKey, Vec<u8>)> {
     // This sort is fast on concatenated sorted inputs.
     entries.sort();
@@ -137,7 +132,6 @@ pub(super) fn cut(run: Run, mut entries: Vec<Entry>) -> Vec<(BlockKey, Vec<u8>)>
     blocks.map(|block| (run.block(block[0].hash), encode(block))).collect()
 }
 
-/// Encodes a block: hash and offset of each entry, both little-endian.
 fn encode(entries: &[Entry]) -> Vec<u8> {
     let numbers = entries.iter().map(|entry| [entry.hash.to_le_bytes(), entry.offset.0.to_le_bytes()]);
     numbers.collect::<Vec<_>>().into_flattened().into_flattened()

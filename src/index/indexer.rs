@@ -40,7 +40,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// period. The appender and, on a shared store, the task that renews the lease report an unavailable store earlier.
 const STANDSTILL: Duration = Duration::from_mins(1);
 
-/// The task that writes the index. One runs per replica.
 pub(crate) struct Indexer {
     index: Index,
     /// Identifies this replica in the claim to write.
@@ -85,7 +84,6 @@ async fn before_batch_at(store: &Store, offset: Offset) -> Result<Offset, StoreE
     Ok(holding.map_or(offset, |batch| Offset(batch.key.first.0 - 1)))
 }
 
-/// Indexes a segment from the log instead of memory.
 async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
     let (start, end) = (end_of(segment), end_of(segment + 1));
     let mut after = before_batch_at(store, start).await?;
@@ -159,7 +157,6 @@ impl Indexer {
         }
     }
 
-    /// Reads how far the index reaches, and writes the next segment if it is complete and this replica holds the claim.
     /// The filters hold the ids up to `filled`.
     async fn step(&self, filled: Offset) -> Result<(), StoreError> {
         let Index { store, tail, segments, .. } = &self.index;
@@ -169,7 +166,6 @@ impl Indexer {
             return Ok(());
         }
         if !store.claim_index(self.claimant).await? {
-            // Another replica holds the claim.
             tokio::time::sleep(RETRY_PAUSE / 10).await;
             return Ok(());
         }
@@ -246,7 +242,7 @@ impl Indexer {
     }
 }
 
-/// Computes the rows to write for a segment from its smiles and the stored blocks to merge. The caller sets `last`.
+/// Leaves [`IndexStep::last`] to the caller.
 async fn plan<'smiles>(
     store: &Store,
     segment: u64,

@@ -9,10 +9,9 @@ const BAD_REQUESTS: u32 = 100;
 /// Maximum number of `rate_limited` answers within [`WINDOW`]. The next one ends the session.
 const RATE_LIMITED: usize = 1000;
 
-/// The sliding window for `rate_limited` answers.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Counts the `bad_request` and `rate_limited` answers of a session. Allocates nothing before the first `rate_limited`.
+/// Allocates nothing before the first `rate_limited` answer of the session.
 #[derive(Default)]
 pub(crate) struct FaultBudget {
     bad_requests: u32,

@@ -13,7 +13,6 @@ use crate::protocol::{ErrorCode, Refusal};
 /// [`LONGEST_WAIT`] before the queue is full.
 const QUEUE: usize = 8192;
 
-/// The retry hint when the queue is full.
 const RETRY_AFTER_FULL: Duration = Duration::from_millis(100);
 
 /// The longest expected wait for a commit. Beyond it, new smiles are shed.
@@ -27,26 +26,21 @@ const RETRY_AT: Duration = Duration::from_millis(250);
 /// refused immediately.
 pub(crate) const UNAVAILABLE_AFTER: Duration = Duration::from_millis(600);
 
-/// The measured speed of the store.
 #[derive(Default)]
 pub(crate) struct Pressure {
     /// The limit on the number of smiles in the running batch or, between batches, in the last one.
     largest_batch: usize,
-    /// When the running batch began.
     batch_began: Option<Instant>,
-    /// The mean duration of a batch: an exponential moving average with weight 1/2. The duration of each batch is
-    /// capped at [`UNAVAILABLE_AFTER`].
+    /// The mean duration of a batch: an exponential moving average with weight 1/2.
     per_batch: Duration,
 }
 
 impl Pressure {
-    /// Records the start of a batch of at most `largest_batch` smiles. The whole time until the batch ends counts as
-    /// store delay.
+    /// The whole time from this call to [`Pressure::batch_ended`] counts as store delay.
     pub(crate) fn batch_began(&mut self, now: Instant, largest_batch: usize) {
         (self.batch_began, self.largest_batch) = (Some(now), largest_batch);
     }
 
-    /// Records the end of the running batch.
     pub(crate) fn batch_ended(&mut self, now: Instant) {
         let took = self.batch_began.take().map_or(Duration::ZERO, |began| now.duration_since(began));
         // Capped, so that an outage does not dominate the mean.

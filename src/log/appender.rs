@@ -24,7 +24,6 @@ pub(super) const MAX_INDEX_LAG: u64 = 40_000;
 /// How long a batch may wait for more smiles while it grows.
 const LINGER: Duration = Duration::from_millis(1);
 
-/// How long a batch may wait for the backlog of sessions to clear.
 const BACKLOG_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Interval between two checks of an overdue batch. Each check refuses the smiles that are queued at that moment.
@@ -41,7 +40,6 @@ const UNLINKED_RETRY: Duration = Duration::from_millis(5);
 /// log counts as replaced.
 const UNLINKED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The task that appends. One runs per replica.
 pub(crate) struct Appender {
     pub(super) queue: Arc<AppendQueue>,
     pub(super) store: Store,
@@ -85,7 +83,6 @@ impl Appender {
         }
     }
 
-    /// Records that the next batch begins. Returns the time, or `None` if the queue is empty.
     fn begin(&self) -> Option<Instant> {
         let mut waiting = self.queue.waiting.lock();
         if waiting.entries.is_empty() {
@@ -193,7 +190,6 @@ impl Appender {
         Ok(appended)
     }
 
-    /// Answers the smiles in `batch` whose ids the log already holds, and removes them from `batch`.
     fn answer_known(&self, batch: &mut Vec<Submission>, known: &HashMap<IdHash, Offset>) {
         for sent in batch.extract_if(.., |sent| known.contains_key(&sent.hash)) {
             self.metrics.smiles_duplicate.inc();
@@ -250,8 +246,8 @@ impl Appender {
     }
 }
 
-/// Moves each smile that repeats the id of an earlier one to the end of the batch. The repeat is answered once the
-/// earlier smile is in the log. Returns the number of smiles before the repeats.
+/// A repeat is answered once the earlier smile with its id is in the log. Returns the number of smiles before the
+/// repeats.
 fn move_repeats_to_end(batch: &mut Vec<Submission>) -> usize {
     let mut ids = HashSet::default();
     let repeats: Vec<_> = batch.extract_if(.., |sent| !ids.insert(sent.hash)).collect();
@@ -260,7 +256,6 @@ fn move_repeats_to_end(batch: &mut Vec<Submission>) -> usize {
     firsts
 }
 
-/// Tells the senders that their smiles were not stored.
 fn refuse(smiles: Vec<Submission>) {
     for sent in smiles {
         sent.outbox.push(Push::Refused(sent.smile.id));

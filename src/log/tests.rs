@@ -31,14 +31,12 @@ on_every_database! {
     retention_ends_the_wait_for_the_index,
 }
 
-/// A random number generator with the seed of this run.
 fn random() -> StdRng {
     StdRng::seed_from_u64(seed())
 }
 
 const USERS: [&str; 5] = ["anna", "bruno", "carla", "dario", "elena"];
 
-/// Random smiles: with probability 0.4 from Anna to Bruno, otherwise between two different random users of [`USERS`].
 fn some_smiles(store: &Store, random: &mut StdRng, count: u64, prefix: &str) -> Vec<NewSmile> {
     let smile = |number| {
         let (from, to) = if random.random_bool(0.4) {

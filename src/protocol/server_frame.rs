@@ -145,7 +145,6 @@ impl ServerFrame {
     }
 }
 
-/// Serializes a frame into a buffer of this thread.
 fn encode(buffer: &'static LocalKey<RefCell<BytesMut>>, frame: &impl Serialize) -> Bytes {
     buffer.with_borrow_mut(|buffer| {
         serde_json::to_writer(buffer.writer(), frame).expect("types of this crate should serialize to JSON");

@@ -27,14 +27,12 @@ const TOLERANCE: usize = 10;
 /// How long it may take until the list counts a session that was handed over among the sessions of its new replica.
 const TRANSIT_TIME: Duration = Duration::from_secs(3);
 
-/// The rebalancing state of a replica.
 #[derive(Debug, Default)]
 pub(super) struct Handover {
     /// For each ready replica, the time since which this replica has continuously seen it as ready.
     seen: HashMap<String, Instant>,
     /// When this replica recently handed sessions over, and how many. The sessions may still be in transit.
     handed_over: VecDeque<(Instant, usize)>,
-    /// The excess in the previous round.
     previous_excess: usize,
 }
 

@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 
 use crate::store::{LEASE, MySql, Registration, ReplicaRecord, ReplicaStatus, StoreError};
 
-/// The lease of a replica on a shared store.
 pub(super) struct Lease {
     pub(super) store: Arc<MySql>,
     /// When the last successful renewal began. The store counts the lease from this moment or a later moment.
@@ -31,12 +30,10 @@ impl Lease {
         })
     }
 
-    /// Whether the last successful renewal began at most [`LEASE`] ago.
     pub(super) fn is_held(&self) -> bool {
         self.renewed_at.lock().elapsed() <= LEASE
     }
 
-    /// Renews the lease. Logs the first failed renewal after the lease has expired, and the next successful renewal.
     pub(super) async fn renew(&self, registration: &Registration, status: ReplicaStatus) {
         let begun = Instant::now();
         let renewed = self.store.renew(registration, status).await;

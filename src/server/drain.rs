@@ -10,14 +10,12 @@ use crate::protocol::CloseReason;
 /// Interval between two groups of leaving sessions, so that their clients do not all reconnect at once.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Number of sessions in a group, unless the drain timeout requires more.
 const GROUP: usize = 50;
 
 /// The part of the drain timeout reserved for requests in progress and for closing the store.
 pub(super) const CLOSE_RESERVE: Duration = Duration::from_secs(1);
 
-/// Drains the sessions: accepts no more, closes them in groups, and aborts the remaining ones [`CLOSE_RESERVE`] before
-/// the deadline.
+/// Aborts the sessions that remain [`CLOSE_RESERVE`] before the deadline.
 pub(super) async fn drain(app: Arc<AppState>, deadline: Instant) {
     let timeout = deadline.duration_since(Instant::now());
     let sessions = app.context.hub.sessions();

@@ -15,11 +15,8 @@ const OWN: u32 = 64;
 /// serve HTTP.
 const MAX_CONNECTIONS: u32 = 2048;
 
-/// Raises the limit as far as possible. Returns the maximum number of concurrent sessions, and that of HTTP connections
-/// for each of the two listeners. Logs a warning if the limit allows fewer than `max_sessions` sessions.
-///
-/// # Errors
-/// [`ServerError::TooFewFiles`] if the limit allows no session, or is unknown.
+/// Returns the maximum number of concurrent sessions, and that of HTTP connections for each of the two listeners. An
+/// unknown limit counts as 0.
 pub(super) fn divide_files(max_sessions: u32) -> Result<(u32, u32), ServerError> {
     let raised = rlimit::increase_nofile_limit(u64::MAX);
     let limit = raised.or_else(|_| Resource::NOFILE.get_soft()).unwrap_or_default();

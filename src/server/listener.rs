@@ -36,8 +36,7 @@ const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// reader would take longer than the write timeout to make room.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Maximum time that clients of a starting replica wait in the accept queue. After that, a request for `/livez` is
-/// answered with 200, and every other request with 503.
+/// Maximum time that clients of a starting replica wait in the accept queue. After that, `http::starting` answers them.
 const QUICK_START: Duration = Duration::from_secs(1);
 
 /// Length of the accept queue. All clients of a lost replica may connect at once, and a client that finds the queue
@@ -45,13 +44,9 @@ const QUICK_START: Duration = Duration::from_secs(1);
 /// (listen(2)), 4,096 by default.
 const BACKLOG: i32 = 16 * 1024;
 
-/// Pause after a failed `accept`.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// Listens on an address. `[::]` means every IPv6 and IPv4 address, or every IPv4 address where IPv6 is disabled.
-///
-/// # Errors
-/// The system's error, for example if the address is in use or not on this machine.
+/// `[::]` means every IPv6 and IPv4 address, or every IPv4 address where IPv6 is disabled.
 pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = match Socket::new(Domain::for_address(address), Type::STREAM, None) {
         Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => return bind((Ipv4Addr::UNSPECIFIED, address.port()).into()),
@@ -71,9 +66,8 @@ pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Serves up to `most` concurrent HTTP connections until `stop` is cancelled; an upgraded connection no longer counts.
-/// `connections` tracks the HTTP connections, so that the caller can wait for the last requests. Each request uses the
-/// current `router`. The first connection is accepted once the router changes, or after [`QUICK_START`].
+/// Serves up to `most` concurrent HTTP connections; an upgraded connection no longer counts. `connections` tracks the
+/// HTTP connections, so that the caller can wait for the last requests.
 pub(super) async fn serve(
     listener: TcpListener,
     most: usize,
@@ -100,7 +94,6 @@ pub(super) async fn serve(
                 });
             }
             Err(error) => {
-                // Logs only the first of consecutive failures.
                 if !failing {
                     tracing::warn!(%error, "cannot accept a connection");
                 }

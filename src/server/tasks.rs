@@ -35,7 +35,7 @@ pub(super) struct Tasks {
     indexer: Option<JoinHandle<()>>,
 }
 
-/// Stops the indexer and joins its thread, which must end before the runtime does.
+/// The indexer's thread must end before the runtime does.
 impl Drop for Tasks {
     fn drop(&mut self) {
         self.stop_appending.cancel();
@@ -85,8 +85,8 @@ impl Tasks {
         self.spawn(name, async move { stop.run_until_cancelled(task).await.unwrap_or(Ok(())) });
     }
 
-    /// Spawns the appender and the lease. When stopped, both complete the work in progress before they end. Also spawns
-    /// the indexer, the follower of a shared store, and the removal of smiles older than `kept` and of lost replicas.
+    /// When stopped, the appender and the lease complete the work in progress before they end. Retention removes smiles
+    /// older than `kept`.
     pub(super) fn spawn_upkeep(&mut self, context: &Context, appender: Appender, indexer: Indexer, kept: Duration) {
         let Context { replica, store, tail, metrics, .. } = context;
         self.spawn("appender", Box::pin(appender.run(self.stop_appending.clone())));

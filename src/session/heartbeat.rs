@@ -7,9 +7,7 @@ use crate::config::SessionTimes;
 /// What to do when a deadline passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// Send a ping.
     Ping,
-    /// Close the session: the pong is overdue.
     NoPong,
 }
 
@@ -32,8 +30,8 @@ impl Heartbeat {
         Self { times, deadline: now + first, pinged_at: None }
     }
 
-    /// Returns what is due at `now`. Returns `None` before the deadline, and when the deadline moves because the
-    /// session does not read from its socket (`reads` is `false`) or has stalled.
+    /// `None` before the deadline, and when the deadline moves because the session does not read from its socket
+    /// (`reads` is `false`) or has stalled.
     pub(super) fn deadline_passed(&mut self, now: Instant, reads: bool) -> Option<Due> {
         if now < self.deadline {
             return None;

@@ -9,8 +9,7 @@ use crate::model::{Faces, NewSmile, Offset, SmileId, UserName};
 use crate::protocol::{ClientFrame, DEFAULT_HISTORY_LIMIT, ErrorCode, Refusal, ServerFrame};
 
 impl Session {
-    /// Handles a text frame. Fails only if the write of an answer fails or times out, or once the session has exceeded
-    /// its fault budget.
+    /// Fails only if the write of an answer fails or times out, or once the session has exceeded its fault budget.
     pub(super) async fn frame(&mut self, text: &str) -> Result<(), End> {
         match ClientFrame::decode(text) {
             Ok(ClientFrame::Smile { id, to, smile }) => match self.smile(id.as_ref(), &to, &smile) {
@@ -29,7 +28,7 @@ impl Session {
         }
     }
 
-    /// Submits a smile to the log. A refused smile costs no tokens.
+    /// A refused smile costs no tokens.
     fn smile(&mut self, id: Option<&SmileId>, to: &UserName, smile: &str) -> Result<(), Refusal> {
         let to = self.peer(to, "you cannot send a smile to yourself: name another user")?;
         let faces = Faces::parse(smile)
@@ -45,8 +44,8 @@ impl Session {
         Ok(())
     }
 
-    /// Reads older smiles of a conversation. Histories have a bucket of their own, with the same rate and burst as
-    /// smiles, since each history may read from the store.
+    /// Histories have a bucket of their own, with the same rate and burst as smiles, since each history may read from
+    /// the store.
     async fn history(&mut self, with: &UserName, before: Option<Offset>, limit: u32) -> Result<ServerFrame, Refusal> {
         let with = self.peer(with, "you have no conversation with yourself: name another user")?;
         let now = Instant::now();
@@ -62,7 +61,6 @@ impl Session {
         Ok(ServerFrame::History { with, smiles, more })
     }
 
-    /// Looks up the peer that a frame names. Refuses the user of this session with the message `to_oneself`.
     fn peer(&self, name: &UserName, to_oneself: &str) -> Result<UserName, Refusal> {
         if *name == self.user {
             return Err(Refusal::permanent(ErrorCode::BadRequest, to_oneself));
@@ -70,7 +68,6 @@ impl Session {
         self.context.store.user(name.as_str()).cloned().ok_or_else(Refusal::unknown_user)
     }
 
-    /// Answers a frame with an error. Ends the session once it has exceeded its fault budget.
     async fn refuse(&mut self, refusal: Refusal, id: Option<String>) -> Result<(), End> {
         let code = refusal.code;
         self.context.metrics.error(code);

@@ -17,7 +17,6 @@ use crate::store::StoreError;
 /// Maximum number of smiles in one read while catching up.
 const PAGE: usize = 200;
 
-/// Maximum number of frames written with one flush.
 const FRAMES_PER_FLUSH: usize = 64;
 
 /// A smile that was submitted to the log and waits for its answer.
@@ -39,7 +38,6 @@ fn take(in_flight: &mut VecDeque<SmileInFlight>, id: &SmileId) -> Option<SmileIn
 }
 
 impl Session {
-    /// Writes the contents of the outbox, and catches up if the outbox overflowed.
     pub(super) async fn deliver(&mut self, taken: Queue) -> Result<(), End> {
         self.write(taken.pushes.into_iter()).await?;
         if taken.lagged {
@@ -80,8 +78,6 @@ impl Session {
         self.socket.feed(frame).await
     }
 
-    /// Returns the ack if the smile comes from this user and this session has a smile with that id in flight, else the
-    /// smile itself.
     fn ack_or_smile(&mut self, publication: &Publication, now: Instant) -> Bytes {
         let smile = &publication.smile;
         self.offset = smile.offset;
@@ -95,15 +91,14 @@ impl Session {
         publication.frame()
     }
 
-    /// Returns the ack of a smile; `None` if this session has no smile with this id in flight: the smile was answered
-    /// already, or another session of the user sent it.
+    /// `None` if this session has no smile with this id in flight: the smile was answered already, or another session
+    /// of the user sent it.
     fn take_ack(&mut self, id: &SmileId, offset: Offset, duplicate: bool, now: Instant) -> Option<Bytes> {
         let sent = take(&mut self.in_flight, id)?;
         self.context.metrics.ack_seconds.observe((now - sent.admitted_at).as_secs_f64());
         Some(ServerFrame::Ack { id: sent.id, offset, duplicate }.encode())
     }
 
-    /// Returns the answer to a smile that was not stored; `None` as for [`Self::take_ack`].
     fn take_refusal(&mut self, id: &SmileId) -> Option<Bytes> {
         let sent = take(&mut self.in_flight, id)?;
         let refusal = Refusal::store_unavailable();

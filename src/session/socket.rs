@@ -17,37 +17,30 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use super::End;
 use crate::protocol::{CloseReason, MAX_FRAME_BYTES};
 
-/// Size of the read buffer. The buffer is small because even an idle session has one. A client's smile frame has about
-/// 70 bytes.
+/// Small, because even an idle session has a read buffer. A client's smile frame has about 70 bytes.
 const READ_BUFFER_BYTES: usize = 1024;
 
 /// Number of buffered bytes above which the buffer is written without waiting for a flush.
 const WRITE_BUFFER_BYTES: usize = 4 * 1024;
 
-/// Maximum size of the write buffer, with room for a history of 200 smiles. If a write would block, the next
-/// [`Socket::feed`] waits until the buffer is empty.
+/// Room for a history of 200 smiles.
 const MAX_WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
-/// Time limit for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Maximum number of bytes that are read and discarded from a client that keeps sending after the close frame.
 const LINGER_BYTES: u64 = 1024 * 1024;
 
-/// Size of the buffer for the discarded bytes, small because many sessions may close at the same time.
+/// Small, because many sessions may close at the same time.
 const LINGER_BUFFER_BYTES: usize = 512;
 
-/// A message from the client.
 pub(super) enum Incoming {
-    /// A complete text message.
     Text(Utf8Bytes),
-    /// The answer to a ping.
     Pong,
     /// A message that the session ignores, such as a ping, which the library answers.
     Nothing,
 }
 
-/// The server's end of a WebSocket.
 pub(crate) struct Socket {
     stream: WebSocketStream<TcpStream>,
     write_timeout: Duration,
@@ -66,7 +59,7 @@ impl Socket {
         Self { stream, write_timeout }
     }
 
-    /// Reads the next message. Cancel safe.
+    /// Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Incoming, End> {
         match self.stream.next().await {
             Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text)),

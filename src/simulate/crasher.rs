@@ -12,8 +12,8 @@ use super::ledger::Event;
 use crate::client::api::{self, ApiError};
 use crate::protocol::CrashRequest;
 
-/// Requests a crash at the end of every interval, and records whether the request was accepted. A request whose answer
-/// takes longer than the interval delays the later ones. Never returns.
+/// Requests a crash at the end of every interval. A request whose answer takes longer than the interval delays later
+/// requests. Never returns.
 pub(super) async fn crash_every(every: Duration, token: Option<String>, shared: Arc<Shared>) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -30,10 +30,7 @@ pub(super) async fn crash_every(every: Duration, token: Option<String>, shared: 
     }
 }
 
-/// Sends the crash request to each URL in turn until a replica accepts it. Returns the id of the replica that crashes.
-///
-/// # Errors
-/// The last error, if no replica accepts the request.
+/// Returns the id of the replica that crashes, which need not be the replica that accepts the request.
 async fn crash_one(shared: &Shared, token: Option<&str>) -> Result<String, ApiError> {
     let mut last = ApiError::NoUrl;
     for url in &shared.urls {

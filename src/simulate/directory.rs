@@ -14,11 +14,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The number of simulated users. They come first in the list of users; the remaining users are for people.
 const SIMULATED: usize = 60;
 
-/// Asks the replicas in turn for the users until one lists them, in at most [`ROUNDS`] rounds. Returns the simulated
-/// users.
-///
-/// # Errors
-/// The last failure, if no replica listed the users.
 pub(super) async fn users(urls: &[Url]) -> Result<Vec<UserName>, ApiError> {
     let mut last = ApiError::NoUrl;
     for round in 0..ROUNDS {

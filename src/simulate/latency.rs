@@ -8,25 +8,20 @@ use serde::Serialize;
 const LONGEST: Duration = Duration::from_hours(1);
 const DIGITS: u8 = 3;
 
-/// The histogram, in microseconds.
+/// In microseconds.
 #[derive(Debug)]
 pub(super) struct Latency(Histogram<u64>);
 
 impl Latency {
-    /// An empty histogram.
-    ///
-    /// # Panics
-    /// Never: the bounds are constants that the histogram accepts.
     pub(super) fn new() -> Self {
         Self(Histogram::new_with_bounds(1, microseconds(LONGEST), DIGITS).expect("the bounds should be in range"))
     }
 
-    /// Counts one duration. A duration of more than an hour counts as an hour.
+    /// A duration of more than an hour counts as an hour.
     pub(super) fn record(&mut self, duration: Duration) {
         self.0.saturating_record(microseconds(duration));
     }
 
-    /// The percentiles that the report shows.
     pub(super) fn percentiles(&self) -> Percentiles {
         let milliseconds = |microseconds: u64| microseconds as f64 / 1000.0;
         let at = |quantile| milliseconds(self.0.value_at_quantile(quantile));

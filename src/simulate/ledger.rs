@@ -9,8 +9,8 @@
 //!   lower offsets of smiles from outside the run, so such an offset counts as out of order when it arrives again.
 //! - A smile has one offset in all sessions, and an offset has one smile, so all sessions agree on the order.
 //! - Every smile known to be in the log reaches every stream of its sender and of its receiver that began before it.
-//!   A smile that misses one of these streams counts as lost. The exceptions are streams that could not be read to
-//!   their end: see [`Ledger::end_reread`].
+//!   A smile that is missing from one of these streams counts as lost. The exceptions are streams that could not be
+//!   read to their end: see [`Ledger::end_reread`].
 //! - Smiles that only one session can have admitted are in the log in the order in which that session sent them.
 
 mod entry;
@@ -324,12 +324,12 @@ impl Ledger {
         }
     }
 
-    /// Whether the sender of the beat sent this smile. Another sender may use the same id.
+    /// Another sender may use the same id.
     fn is_of(&self, smile: &Smile, beat: Beat) -> bool {
         *self.plan.user(beat.sender()) == smile.from
     }
 
-    /// Advances a stream. A repeated or late offset is a fault. Returns whether the offset is new to the stream.
+    /// Returns whether the offset is new to the stream.
     fn advance(&mut self, number: StreamNumber, offset: Offset, beat: Option<Beat>) -> bool {
         let stream = &mut self.streams[number];
         let highest = stream.offset;
@@ -347,8 +347,7 @@ impl Ledger {
         advance != Advance::Again
     }
 
-    /// Records the offset of a smile. A second, different offset is a fault, and so is any offset if every transmission
-    /// of the smile was refused.
+    /// Records the offset of a smile.
     fn place(&mut self, beat: Beat, offset: Offset) {
         let Some(smile) = find(&mut self.smiles, beat) else { return };
         match smile.offset {

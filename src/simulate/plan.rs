@@ -9,13 +9,12 @@ use rand::{RngExt, SeedableRng};
 use crate::config::SimulateOptions;
 use crate::model::{SmileId, UserName};
 
-/// The faces that simulated users send, fully qualified as in the log.
+/// Fully qualified, as faces are in the log.
 const FACES: [&str; 24] = [
     "😀", "😁", "😂", "🤣", "😃", "😄", "😅", "😆", "😉", "😊", "😋", "😎", "😍", "😘", "🥰", "🙂", "🤗", "🤩", "🤔",
     "😏", "😴", "😜", "🙃", "😇",
 ];
 
-/// The maximum number of faces in one simulated smile.
 const MAX_FACES: usize = 3;
 
 /// The place of one user in one conversation. Each seat has a WebSocket of its own. Conversation c has the seats 2c and
@@ -49,7 +48,7 @@ pub struct Plan {
     seed: u64,
     /// Smiles per second in each conversation.
     rate: f64,
-    /// The number of seconds for which smiles are sent.
+    /// How long smiles are sent, in seconds.
     duration: f64,
     /// The user of each seat.
     seats: Vec<UserName>,
@@ -122,9 +121,9 @@ impl Plan {
     }
 }
 
-/// The users of a conversation. A round has half as many conversations as there are users, rounded down. The first
-/// round pairs (0, 1), (2, 3) and so on. Each later round begins one user further on. With at least four users, the
-/// distance between the users of a pair also changes from round to round.
+/// A round has half as many conversations as there are users, rounded down. The first round pairs (0, 1), (2, 3) and so
+/// on. Each later round begins one user further on. With at least four users, the distance between the users of a pair
+/// also changes from round to round.
 fn pair(conversation: usize, users: &[UserName]) -> [UserName; 2] {
     let pairs = users.len() / 2;
     let (round, place) = (conversation / pairs, conversation % pairs);

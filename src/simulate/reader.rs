@@ -8,8 +8,6 @@ use super::Shared;
 use super::ledger::Rereading;
 use crate::client::{Client, Event, ResumePoint};
 
-/// Reads up to `head`, over as many connections as necessary. Ends early if the server cannot recover the stream, or
-/// after [`Event::Ended`].
 pub(super) async fn reread(rereading: Rereading, shared: Arc<Shared>) {
     let Rereading { stream, user, epoch, start, head } = rereading;
     let resume_point = ResumePoint { epoch, offset: start };

@@ -11,7 +11,6 @@ use super::plan::{Beat, Seat};
 use super::{Course, Shared};
 use crate::client::{Client, wait_until};
 
-/// A user in a seat of the plan.
 pub(super) struct User {
     seat: Seat,
     shared: Arc<Shared>,
@@ -23,14 +22,12 @@ pub(super) struct User {
 }
 
 impl User {
-    /// Creates the user, which connects in [`Self::run`].
     pub(super) fn new(seat: Seat, shared: Arc<Shared>, course: watch::Receiver<Course>) -> Self {
         let user = shared.plan.user(seat).clone();
         let client = Client::new(shared.urls_from(seat), user, shared.patience.client);
         Self { seat, shared, course, next_beat: seat % 2, no_more_beats: false, client }
     }
 
-    /// Sends and receives until the run is over.
     pub(super) async fn run(mut self) {
         loop {
             let course = *self.course.borrow_and_update();

@@ -10,25 +10,23 @@ use crate::model::{Faces, NewSmile, Offset, Smile, SmileId, Timestamp};
 /// An upper bound on the encoded size of a new smile in bytes, without the text of its id and faces.
 const RECORD_BYTES: usize = 12;
 
-/// The bounds of a batch. They depend on the store.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchLimit {
-    /// The maximum number of smiles.
     pub smiles: usize,
-    /// The maximum size of the payload in bytes.
+    /// In bytes.
     pub(super) payload: usize,
 }
 
 impl BatchLimit {
-    /// The limit on SQLite. Larger commits cost less per smile, and let more frames share one write to a socket. A
-    /// history reads whole rows, so their size is bounded.
+    /// Larger commits cost less per smile, and let more frames share one write to a socket. A history reads whole rows,
+    /// so their size is bounded.
     pub(super) const SQLITE: Self = Self { smiles: 2000, payload: 256 * 1024 };
 
-    /// The limit on MySQL. A payload fits into one TLS record (16 KiB, RFC 8446, section 5.1). The client library would
-    /// send a larger payload in several writes and, since Nagle's algorithm is on, the last write would wait up to 40
-    /// ms for a delayed acknowledgement. [`BatchLimit::fitting`] counts about 28 bytes for a typical smile, so about
-    /// 550 smiles fill a payload. Once the filters of the index are loaded, load shedding divides the length of the
-    /// queue by this number of smiles.
+    /// A payload fits into one TLS record (16 KiB, RFC 8446, section 5.1). The client library would send a larger
+    /// payload in several writes and, since Nagle's algorithm is on, the last write would wait up to 40 ms for a
+    /// delayed acknowledgement. [`BatchLimit::fitting`] counts about 28 bytes for a typical smile, so about 550 smiles
+    /// fill a payload. Once the filters of the index are loaded, load shedding divides the length of the queue by this
+    /// number of smiles.
     pub(super) const MYSQL: Self = Self { smiles: 550, payload: 15 * 1024 };
 
     /// The number of leading smiles that fit into one batch.
@@ -45,7 +43,7 @@ impl BatchLimit {
 /// The format version that this program writes and reads.
 const FORMAT: u8 = 1;
 
-/// One row of the log: consecutive smiles.
+/// One row of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Batch {
     pub key: BatchKey,
@@ -56,17 +54,12 @@ pub(crate) struct Batch {
 /// Identifies a batch across all logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BatchKey {
-    /// The offset of the first smile.
     pub first: Offset,
     /// A random number that distinguishes different batches at the same offset.
     pub token: i64,
 }
 
 impl Batch {
-    /// Decodes a row of the log.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] if this version cannot decode the row.
     pub(super) fn decode(token: i64, payload: &[u8], directory: &UserDirectory) -> Result<Self, StoreError> {
         let damaged = || {
             StoreError::Unavailable(
@@ -92,16 +85,13 @@ impl Batch {
         Ok(Self { key, smiles: smiles.collect::<Result<_, _>>()? })
     }
 
-    /// The offset of the last smile.
     pub(crate) fn last(&self) -> Offset {
         self.smiles.last().map_or(self.key.first, |smile| smile.offset)
     }
 }
 
-/// An encoded batch to append.
 #[derive(Clone, Debug)]
 pub(crate) struct NewBatch {
-    /// The key of the batch before this one; `None` if the writer has found no batch in the log.
     pub(super) previous: Option<BatchKey>,
     pub key: BatchKey,
     /// The number of smiles.
@@ -109,8 +99,8 @@ pub(crate) struct NewBatch {
     pub(super) payload: Vec<u8>,
 }
 
-/// The payload of a row. `first` is the offset of the first smile, and `at` its time in milliseconds since 1970. The
-/// offsets and times of the records are relative to `first` and `at`.
+/// `first` is the offset of the first smile, and `at` its time in milliseconds since 1970. The offsets and times of the
+/// records are relative to `first` and `at`.
 #[derive(Serialize, Deserialize)]
 struct Payload<'row> {
     format: u8,
@@ -133,7 +123,6 @@ struct Record<'row> {
 impl Store {
     /// Encodes smiles as the batch that follows `previous`, which ends at `after`. `previous` is `None` if the writer
     /// has found no batch in the log. There must be at least one smile, and all users must come from [`Store::user`].
-    /// Each smile gets the time `at`, and the batch a random token.
     pub(crate) fn new_batch<'smiles>(
         &self,
         previous: Option<BatchKey>,
@@ -165,13 +154,12 @@ impl BatchKey {
 }
 
 impl NewBatch {
-    /// The query for the token of the stored batch that has the same first offset.
     pub(super) fn select_token(&self) -> String {
         format!("SELECT token FROM log_batches WHERE first = {}", self.key.first)
     }
 }
 
-/// Encodes smiles, which must be in the order of the log.
+/// The smiles must be in the order of the log.
 pub(super) fn encode(smiles: &[Smile], directory: &UserDirectory) -> Vec<u8> {
     let (first, at) = smiles.first().map_or((0, 0), |smile| (smile.offset.0, smile.at.0));
     let records = smiles.iter().map(|smile| Record {
@@ -200,8 +188,7 @@ pub(super) fn select_page(after: Offset, batches: u32) -> String {
     )
 }
 
-/// The query for the batches that hold these offsets. For an offset that no batch holds, it selects the last batch
-/// before that offset, if there is one.
+/// The query of [`Store::batches_at`].
 pub(super) fn select_at(offsets: &[Offset]) -> String {
     let first = |offset: &Offset| {
         format!(
@@ -251,6 +238,6 @@ mod tests {
             assert!(Batch::decode(7, bytes, &directory()).is_err());
         }
         row[0] = FORMAT + 1;
-        assert!(Batch::decode(7, &row, &directory()).is_err(), "a row of a newer format was decoded");
+        assert!(Batch::decode(7, &row, &directory()).is_err());
     }
 }

@@ -7,7 +7,7 @@ use super::offset;
 use super::user_directory::UserDirectory;
 use crate::model::{Faces, Smile, SmileId, Timestamp};
 
-/// Selects the next rows to convert, at most 20,000. The end of the log shows how far an interrupted conversion got.
+/// The end of the log shows how far an interrupted conversion got.
 pub(super) const NEXT_ROWS: &str = "
     SELECT position, sender, receiver, id, faces, at FROM smiles_before_batches
     WHERE position > (
@@ -16,17 +16,16 @@ pub(super) const NEXT_ROWS: &str = "
     )
     ORDER BY position LIMIT 20000";
 
-/// Ends the conversion. On SQLite, there is no table `replicas_before_batches`.
+/// On SQLite, there is no table `replicas_before_batches`.
 const DROP_OLD: &str = "DROP TABLE IF EXISTS replicas_before_batches; DROP TABLE smiles_before_batches";
 
-/// Maximum number of smiles in one batch.
 const SMILES_PER_BATCH: usize = 1000;
 
-/// A row of the earlier schema, as [`NEXT_ROWS`] selects it.
+/// As [`NEXT_ROWS`] selects it.
 pub(super) type StoredRow = (i64, i64, i64, String, String, i64);
 
 /// The SQL of the next step of the conversion. The step inserts consecutive rows as batches, each with the time of its
-/// last smile as `appended_at`. If there are no rows left, the step drops the old tables.
+/// last smile as `appended_at`. The last step drops the old tables.
 ///
 /// # Errors
 /// [`sqlx::Error::Decode`] if a row has an invalid id or an unknown user. The faces are not checked.

@@ -21,7 +21,6 @@ const RECENT_RENEWAL: Duration = Duration::from_millis(2500);
 /// minute after this time has passed, a running replica removes the row.
 pub(crate) const LOST_REPLICA_RETENTION: Duration = Duration::from_mins(10);
 
-/// The state of a replica in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ReplicaState {
@@ -50,7 +49,6 @@ pub enum Following {
 pub(crate) struct ReplicaRecord {
     /// The name, a dot and a number. An id is never reused.
     pub id: String,
-    /// The data with which the replica registered.
     #[serde(flatten)]
     pub replica: NewReplica,
     pub state: ReplicaState,
@@ -84,9 +82,7 @@ impl ReplicaRecord {
         self
     }
 
-    /// Whether a crash request may hit this replica. A replica that does not obey crash requests is never hit, and a
-    /// named replica must not be lost. If the request names no replica, this replica must be ready, not behind, most
-    /// likely alive, and without a pending request.
+    /// Whether a crash request may hit this replica. `named` is the id in the request, if the request names a replica.
     pub(crate) fn can_crash(&self, named: Option<&str>) -> bool {
         let recent = u128::from(self.heartbeat_age_ms) <= RECENT_RENEWAL.as_millis();
         let is_fit = self.state == ReplicaState::Ready && !self.status.behind && recent && self.crash.is_none();
@@ -95,7 +91,6 @@ impl ReplicaRecord {
     }
 }
 
-/// A replica that registers.
 #[derive(Clone, Debug, PartialEq, Serialize, FromRow)]
 pub(crate) struct NewReplica {
     /// The configured name, or the host name if none is configured.
@@ -112,7 +107,6 @@ pub(crate) struct NewReplica {
     pub obeys: bool,
 }
 
-/// A registered replica.
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
     /// The number that makes the id unique.
@@ -131,11 +125,9 @@ impl Registration {
 /// The status that a replica writes with each renewal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, FromRow)]
 pub(crate) struct ReplicaStatus {
-    /// Open sessions.
     pub sessions: u32,
     /// Admitted smiles per second, as last measured, usually over about a second.
     pub smiles_per_second: f64,
-    /// Whether it is shutting down or a crash request made it unready.
     #[serde(skip)]
     pub draining: bool,
     /// Whether it is far behind the log, or has not read the log for several seconds. It then refuses sessions.

@@ -25,7 +25,6 @@ pub enum StoreError {
 /// The cause of a failure: an error from a library, or a message.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why an append failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AppendError {
     /// This attempt did not store the batch and will not. If an earlier attempt is in doubt, the batch may still be in

@@ -6,14 +6,13 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::model::{SmileId, UserName};
 
-/// The 128-bit `SipHash-1-3` of a sender and an id (Aumasson and Bernstein, 2012). The hash represents the pair. An
+/// The 128-bit `SipHash-1-3` of a sender and an id (Aumasson and Bernstein, 2012). The hash represents the pair: an
 /// accidental collision is less likely than an undetected disk error, and clients cannot search for collisions without
 /// the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct IdHash(u128);
 
 impl IdHash {
-    /// Hashes a sender and an id with the key of the log.
     pub(crate) fn new(key: &[u8; 16], sender: &UserName, id: &SmileId) -> Self {
         let mut hasher = SipHasher13::new_with_key(key);
         hasher.write(sender.as_str().as_bytes());

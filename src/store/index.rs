@@ -15,7 +15,7 @@ const PLACE: usize = 2;
 
 /// The changes to the index for one segment. Writing them is idempotent.
 pub(crate) struct IndexStep<'smiles> {
-    /// The segment. All segments before it are indexed.
+    /// All earlier segments are indexed.
     pub segment: u64,
     /// A batch that ends at or after the end of the segment, from the same log as the smiles. A MySQL server that never
     /// had this batch, such as a new primary that lacks the end of the log, ignores the step. `None` if retention has
@@ -24,7 +24,6 @@ pub(crate) struct IndexStep<'smiles> {
     /// For each conversation with smiles in the segment, the offsets of these smiles in ascending order. The two users
     /// may be in either order.
     pub conversations: Vec<((&'smiles UserName, &'smiles UserName), Vec<Offset>)>,
-    /// New blocks of ids.
     pub blocks: Vec<(BlockKey, Vec<u8>)>,
     /// Blocks of ids to delete, because merged runs have replaced them.
     pub superseded: Vec<BlockKey>,
@@ -157,8 +156,8 @@ impl Store {
     }
 }
 
-/// Fails if the index has fewer than `least` segments. The index has had that many segments before, but a MySQL server
-/// that took over may lack the last segments, and memory may have dropped the smiles of these segments.
+/// The index has had `least` segments before, but a MySQL server that took over may lack the last segments, and memory
+/// may have dropped the smiles of these segments.
 pub(crate) fn ensure_indexed(indexed: u64, least: u64) -> Result<(), StoreError> {
     if indexed < least {
         return Err(StoreError::Unavailable("the index lacks segments, which are being derived again".into()));
@@ -166,19 +165,16 @@ pub(crate) fn ensure_indexed(indexed: u64, least: u64) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Encodes offsets in one segment as the places of a row.
 pub(super) fn encode_places(segment: u64, offsets: &[Offset]) -> Vec<u8> {
     let place = |offset: &Offset| u16::try_from(offset.0 - 1 - segment * SEGMENT).unwrap_or(u16::MAX).to_le_bytes();
     offsets.iter().flat_map(place).collect()
 }
 
-/// Decodes the places of a row into offsets.
 pub(super) fn decode_places(segment: u64, row: &[u8]) -> Vec<Offset> {
     let (places, _) = row.as_chunks::<PLACE>();
     places.iter().map(|place| Offset(segment * SEGMENT + 1 + u64::from(u16::from_le_bytes(*place)))).collect()
 }
 
-/// Formats keys as an SQL list.
 pub(super) fn list(keys: &[BlockKey]) -> String {
     keys.iter().map(|key| key.0.to_string()).collect::<Vec<_>>().join(",")
 }

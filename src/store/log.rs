@@ -6,23 +6,20 @@ use super::mysql::{self, read_error};
 use super::{AppendError, Batch, BatchKey, NewBatch, Store, StoreError, batch, offset, sqlite};
 use crate::model::{Epoch, Offset};
 
-/// The outcome of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Append {
     /// The batch is in the log: this attempt or an earlier one has appended it.
     Done,
     /// Another batch occupies the first offset of this batch, so this batch can never enter the log.
     Occupied,
-    /// The log does not hold the previous batch, or it holds batches although this batch names no previous one. Either
-    /// a commit that this replica has read from the binary log is not visible to queries yet, or retention has removed
-    /// the previous batch and later ones, or the log was replaced or has lost its end.
+    /// The log does not hold the previous batch, and retention has not removed exactly what comes before this batch.
+    /// Either a commit that this replica has read from the binary log is not visible to queries yet, or retention has
+    /// removed more than what comes before this batch, or the log was replaced or has lost its end.
     Unlinked,
 }
 
-/// The state of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogState {
-    /// The identity of the log.
     pub epoch: Epoch,
     /// The last offset, even if retention has removed it; 0 if no batch was ever appended.
     pub head: Offset,
@@ -30,19 +27,18 @@ pub(crate) struct LogState {
     pub trimmed: Offset,
 }
 
-/// Consecutive batches of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogPage {
-    /// The state of the log, from the same snapshot as the batches.
+    /// From the same snapshot as the batches.
     pub state: LogState,
     /// The token of the last batch before the page, if the log has such a batch.
     pub previous: Option<i64>,
-    /// The batches, in order, without gaps.
+    /// In order, without gaps.
     pub batches: Vec<Batch>,
 }
 
-/// A row of a page: the log's epoch, trimmed offset and head; the token of the batch before the page; and the token and
-/// payload of a batch, if there is one.
+/// A row of [`batch::select_page`]: the log's epoch, trimmed offset and head; the token of the batch before the page;
+/// and the token and payload of a batch, if there is one.
 type PageRow = (String, i64, i64, Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 impl Store {
@@ -56,15 +52,14 @@ impl Store {
         }
     }
 
-    /// Ends this replica's turn, unless an append has already ended it.
     pub(crate) async fn end_turn(&self) {
         if let Self::MySql(mysql) = self {
             mysql.end_turn().await;
         }
     }
 
-    /// Appends a batch if the log ends with its previous batch, or if retention has removed everything before the
-    /// batch. Returns [`Append::Done`] once the batch is durable, even if an earlier attempt has appended it.
+    /// Appends a batch if the log ends with its previous batch, or if retention has removed exactly what comes before
+    /// the batch (in a new log, nothing). Returns [`Append::Done`] once the batch is durable.
     ///
     /// Not cancel safe: dropping the future leaves the batch in doubt.
     ///
@@ -98,7 +93,6 @@ impl Store {
         self.page(&rows)
     }
 
-    /// Decodes the rows of [`batch::select_page`].
     fn page(&self, rows: &[PageRow]) -> Result<LogPage, StoreError> {
         let Some((epoch, trimmed, head, previous, ..)) = rows.first() else {
             return Err(StoreError::Unavailable("the log has no state: it was changed by hand".into()));

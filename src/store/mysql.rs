@@ -31,22 +31,19 @@ use super::StoreError;
 use super::user_directory::UserDirectory;
 use crate::config::MySqlUrl;
 
-/// Number of connections for resumes, histories and most other reads. A replica has up to five more; one of them reads
-/// the binary log. So sixteen replicas need up to 144 of the 151 connections that MySQL allows by default. The other
-/// seven are for probes.
+/// With four readers, a replica has up to nine connections: eight in the pools, and one that reads the binary log. So
+/// sixteen replicas need up to 144 of the 151 connections that MySQL allows by default. The other seven are for probes.
 const READERS: usize = 4;
 
-/// The database's clock, as an SQL expression: milliseconds since 1970.
+/// The database's clock, in milliseconds since 1970.
 pub(super) const NOW: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 
-/// An open MySQL store.
 pub(crate) struct MySql {
     server: Arc<MySqlServer>,
     pub(super) directory: UserDirectory,
     pub(super) hash_key: [u8; 16],
     /// For the appender, which has one transaction in flight at a time.
     appending: Connections,
-    /// What is known about the appends of other replicas.
     peer_appends: Mutex<PeerAppends>,
     /// For reads of the log, so that no session's read delays the follower.
     pub(super) following: Connections,
@@ -60,7 +57,6 @@ pub(crate) struct MySql {
 }
 
 impl MySql {
-    /// Opens the database, and creates or upgrades its tables. Waits for a server that is not up yet.
     pub(super) async fn open(url: &MySqlUrl) -> Result<Self, StoreError> {
         let mut options = options(url);
         if let Some(path) = &url.tls_authority {
@@ -86,7 +82,6 @@ impl MySql {
         })
     }
 
-    /// Discards all connections. The next statements reach the server that the address now points to.
     pub(super) fn connect_again(&self) {
         self.server.discard_connections(self.server.generation());
     }
@@ -96,7 +91,7 @@ impl MySql {
         self.server.generation()
     }
 
-    /// The rows that `text` selects. The caller guarantees that the literals in it are safe.
+    /// See [`Connections::rows`].
     pub(super) async fn rows<Row>(&self, text: &str) -> sqlx::Result<Vec<Row>>
     where
         Row: for<'row> FromRow<'row, MySqlRow>,
@@ -104,8 +99,7 @@ impl MySql {
         self.reading.rows(text).await
     }
 
-    /// Executes idempotent statements. Returns the number of matching rows, summed over the statements. The caller
-    /// guarantees that the literals in them are safe.
+    /// See [`Connections::execute`].
     pub(super) async fn execute(&self, text: &str) -> sqlx::Result<u64> {
         self.upkeep.execute(text).await
     }
@@ -118,7 +112,7 @@ impl MySql {
     }
 }
 
-/// The connection options. Statements are not logged, since they contain smiles.
+/// Statements are not logged, since they contain smiles.
 fn options(url: &MySqlUrl) -> MySqlConnectOptions {
     MySqlConnectOptions::new()
         .host(&url.host)

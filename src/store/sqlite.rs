@@ -18,23 +18,21 @@ use tokio::sync::Mutex;
 use super::Error;
 use super::user_directory::UserDirectory;
 
-/// Maximum number of reading connections. In WAL mode, readers do not wait for the writer.
+/// In WAL mode, readers do not wait for the writer.
 const READERS: u32 = 4;
 
 /// SQLite's result code for a full disk (<https://www.sqlite.org/rescode.html#full>).
 const SQLITE_FULL: &str = "13";
 
-/// Time limit for a reader to get a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Size of the write-ahead log, in pages of 4 KiB, at which a commit must checkpoint: 32 MiB. The indexer checkpoints
 /// earlier, mostly in parallel with the commits.
 const WAL_PAGES: u32 = 8192;
 
-/// The system's clock, as an SQL expression: milliseconds since 1970.
+/// The system's clock, in milliseconds since 1970.
 pub(super) const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 
-/// An open SQLite store.
 pub(crate) struct Sqlite {
     pub(super) directory: UserDirectory,
     pub(super) hash_key: [u8; 16],
@@ -45,7 +43,6 @@ pub(crate) struct Sqlite {
     /// The only writing connection, so no statement fails with `SQLITE_BUSY`. With `synchronous=FULL` a commit returns
     /// once it is on the disk. Only [`Sqlite::write_index`] relaxes this setting.
     writer: Mutex<KeptConnection>,
-    /// Checkpoints the write-ahead log, mostly without blocking the writer.
     checkpointer: Mutex<KeptConnection>,
     /// The database file, locked against other processes: sessions of two processes would not see each other's smiles.
     /// The lock belongs to the file, so it holds for every path to the file, and the system releases it however the
@@ -66,8 +63,7 @@ impl KeptConnection {
         Self { options: Some(options), connection: None }
     }
 
-    /// Takes the connection, and opens it if necessary. Put it back after success; dropping it after an error closes
-    /// it.
+    /// Put the connection back after success; dropping it after an error closes it.
     async fn take(&mut self) -> sqlx::Result<SqliteConnection> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
@@ -75,8 +71,7 @@ impl KeptConnection {
         }
     }
 
-    /// Executes one or more statements. Returns the number of changed rows, which is exact for one statement only. An
-    /// error closes the connection.
+    /// Returns the number of changed rows, which is exact for one statement only. An error closes the connection.
     async fn execute<'query>(&mut self, query: impl Execute<'query, sqlx::Sqlite> + 'query) -> sqlx::Result<u64> {
         let mut connection = self.take().await?;
         let changed = connection.execute(query).await?.rows_affected();
@@ -95,7 +90,6 @@ impl KeptConnection {
 }
 
 impl Sqlite {
-    /// Opens the file and upgrades its tables. Creates the file, its parent folders and its tables if they are missing.
     pub(super) async fn open(path: &Path) -> Result<Self, Error> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder)?;
@@ -135,7 +129,7 @@ impl Sqlite {
         matches!((opened, found), (Ok(opened), Ok(found)) if opened == found)
     }
 
-    /// The rows that `text` selects. The caller guarantees that the literals in it are safe.
+    /// The caller guarantees that the literals in `text` are safe.
     pub(super) async fn rows<Row>(&self, text: &str) -> sqlx::Result<Vec<Row>>
     where
         Row: for<'row> FromRow<'row, sqlx::sqlite::SqliteRow> + Send + Unpin,
@@ -144,7 +138,7 @@ impl Sqlite {
     }
 
     /// Executes statements durably. Returns the number of changed rows, which is exact for one statement only. The
-    /// caller guarantees that the literals in them are safe.
+    /// caller guarantees that the literals in `text` are safe.
     pub(super) async fn execute(&self, text: &str) -> sqlx::Result<u64> {
         self.writer.lock().await.execute(sqlx::raw_sql(AssertSqlSafe(text))).await
     }

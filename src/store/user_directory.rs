@@ -4,7 +4,6 @@ use foldhash::HashMap;
 
 use crate::model::{User, UserName};
 
-/// Every user that the store had when it was opened.
 #[derive(Default)]
 pub(super) struct UserDirectory {
     /// In the order of their row ids.
@@ -15,7 +14,6 @@ pub(super) struct UserDirectory {
 }
 
 impl UserDirectory {
-    /// Builds the directory from rows of id, name and face.
     pub(super) fn new(rows: Vec<(u32, String, String)>) -> Self {
         let mut directory = Self::default();
         for (id, name, face) in rows {
@@ -38,7 +36,6 @@ impl UserDirectory {
         self.ids.get(name).copied().unwrap_or(u32::MAX)
     }
 
-    /// The name of the user with this row id.
     pub(super) fn name(&self, id: u32) -> Option<&UserName> {
         self.names.get(id as usize)?.as_ref()
     }

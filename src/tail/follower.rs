@@ -25,9 +25,8 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bounds of the pause before the next attempt to follow the binary log. The pause doubles after each failed attempt,
 /// but after an attempt that lasted longer than the previous pause, the next pause is the shortest one. The end of an
-/// outage ends the pause early and resets it, so the next one is at most twice the shortest, unless the server's binary
-/// log cannot be followed. When the connections are discarded, for example after a move to another server, the pause
-/// ends early but is not reset.
+/// outage ends the pause early and resets it. When the connections are discarded, for example after a move to another
+/// server, the pause ends early but is not reset.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
@@ -39,7 +38,6 @@ const UNSUPPORTED_PAUSE: Duration = Duration::from_mins(1);
 const GAP_RETRY: Duration = Duration::from_millis(5);
 const GAP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The task that follows a shared log for a tail.
 pub(crate) struct Follower {
     store: Arc<MySql>,
     tail: Arc<Tail>,
@@ -57,7 +55,7 @@ impl Follower {
         Self { store, tail, logged: None, logged_stream: false, polled: false }
     }
 
-    /// Follows the log. Returns only on an error.
+    /// Returns only on an error.
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when retention has overtaken the tail, [`StoreError::Replaced`] when the log is a
@@ -80,7 +78,6 @@ impl Follower {
         }
     }
 
-    /// Publishes the batches of the binary log until the stream fails.
     async fn stream(&mut self) -> Result<Infallible, StoreError> {
         let mut binlog = self.store.open_binlog().await?;
         // This read publishes the batches before the start of the stream.

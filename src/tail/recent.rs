@@ -13,7 +13,6 @@ use crate::store::{BatchKey, IdHash};
 /// serve clients that resume after a crash.
 const KEPT_INDEXED: u64 = 65_536;
 
-/// A page of a user's stream.
 #[derive(Clone)]
 pub(crate) struct StreamPage {
     /// In the order of the log.
@@ -39,17 +38,14 @@ pub(crate) struct Recent {
     start: Offset,
     /// Everything up to this offset is in the index or removed by retention.
     pub(crate) indexed: Offset,
-    /// The last published batch, if there is one.
     pub(crate) last: Option<BatchKey>,
     smiles: VecDeque<Arc<Publication>>,
     /// The offsets of the smiles that are not indexed, by their hashes.
     offsets: HashMap<IdHash, Offset>,
-    /// The smiles to or from each user.
     by_user: HashMap<UserName, VecDeque<Arc<Publication>>>,
 }
 
 impl Recent {
-    /// Empty memory, which starts after `indexed`.
     pub(super) fn new(indexed: Offset) -> Self {
         Self { start: indexed, indexed, ..Self::default() }
     }
@@ -69,7 +65,7 @@ impl Recent {
         self.smiles.push_back(Arc::clone(publication));
     }
 
-    /// The offset of a smile that is not indexed, by its hash.
+    /// The offset of a smile that is not indexed. Memory also holds indexed smiles, but this finds none of them.
     pub(crate) fn find(&self, hash: IdHash) -> Option<Offset> {
         self.offsets.get(&hash).copied()
     }
@@ -196,7 +192,7 @@ mod tests {
         assert_eq!(stream("anna", 10), Some(vec![11, 13, 15]));
         assert_eq!(stream("bruno", 13), Some(vec![14, 15, 16]));
         assert_eq!(stream("zoe", 10), Some(vec![]));
-        assert_eq!(stream("anna", 9), None, "a stream began before the start of memory");
+        assert_eq!(stream("anna", 9), None);
         let users = (&UserName::new("bruno"), &UserName::new("anna"));
         let (smiles, after) = recent.conversation(users, Offset(15), 9);
         let offset = |smile: &Smile| smile.offset.0;

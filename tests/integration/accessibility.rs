@@ -14,9 +14,8 @@ const AXE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/axe-core/no
 
 const SCREENS: [(u32, u32); 3] = [(1440, 900), (1024, 768), (390, 844)];
 
-/// Applies every rule that axe has for WCAG 2.2 A and AA, plus axe's best practices. Returns the rule, its help text
-/// and the elements of each violation. An undecided rule counts as a violation, except for contrast: axe cannot judge
-/// the contrast of glyphs such as ✓, or of text under a transparent button.
+/// Applies axe's rules for WCAG 2.2 A and AA, and its best practices. An undecided rule counts as a violation, except
+/// for contrast: axe cannot judge the contrast of glyphs such as ✓, or of text under a transparent button.
 const AUDIT: &str = "const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22a', 'wcag22aa', 'best-practice'];
     const resultTypes = ['violations', 'incomplete'];
     const { passes, violations, incomplete } = await axe.run({ runOnly: tags, resultTypes, preload: false });
@@ -29,7 +28,6 @@ async fn load_axe(browser: &Browser) {
     browser.run(&axe, &json!([])).await;
 }
 
-/// Checks that the current page has no violation, at every screen size and in both colour schemes.
 async fn assert_accessible(browser: &Browser, state: &str) {
     for (width, height) in SCREENS {
         browser.view(width, height).await;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The modules of the server in the order of imports: each may use only modules before it.
+/// The modules of the server. Each may use only itself and the modules before it.
 const ORDER: [&str; 15] = [
     "model",
     "protocol",
@@ -26,10 +26,9 @@ const ORDER: [&str; 15] = [
 /// The modules of the client side. Of the server's modules, they may use only [`CONTRACT`].
 const CLIENTS: [&str; 4] = ["client", "simulate", "check", "operate"];
 
-/// The modules of the server that the client side may use.
 const CONTRACT: [&str; 3] = ["model", "protocol", "config"];
 
-/// The modules or files that may use each dependency. Each dependency is listed here or in [`GENERAL`].
+/// The modules or files that may use each dependency.
 const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["http", "server"]),
     ("bytes", &["protocol", "hub", "session"]),
@@ -87,14 +86,13 @@ const GENERAL: [&str; 11] = [
 /// The maximum number of lines of a file in `src`.
 const LONGEST: usize = 450;
 
-/// One source file: its path below the folder that was read, and its text.
 struct Source {
+    /// Relative to the folder that was read.
     path: String,
     text: String,
 }
 
 impl Source {
-    /// The top-level module that this file belongs to.
     fn module(&self) -> &str {
         let first = self.path.split('/').next().unwrap_or_default();
         first.strip_suffix(".rs").unwrap_or(first)
@@ -111,7 +109,6 @@ fn sources() -> Vec<Source> {
     sources_in("src")
 }
 
-/// All Rust files in this folder of the repository and in its subfolders.
 fn sources_in(folder: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut folders = vec![root.clone()];

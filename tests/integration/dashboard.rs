@@ -1,6 +1,5 @@
-//! The Grafana dashboard: each metric of a replica in its queries, and each label matcher except `job`, exists on
-//! `/metrics` of a real replica. Grafana's configuration defines the data source that the dashboard uses, and
-//! Prometheus' configuration defines the job.
+//! The Grafana dashboard: each metric and each label matcher in its queries exists on `/metrics` of a real replica, and
+//! Grafana's configuration defines the data source that the dashboard uses.
 
 use serde_json::Value;
 
@@ -9,13 +8,9 @@ use crate::support::replica::TestReplica;
 
 const DASHBOARD: &str = include_str!("../../docker/grafana/dashboards/smilingchat.json");
 const DATA_SOURCE: &str = include_str!("../../docker/grafana/provisioning/datasources/prometheus.yaml");
-const SCRAPING: &str = include_str!("../../docker/prometheus.yml");
 
 /// The prefixes of a replica's metrics.
 const PREFIXES: [&str; 2] = ["smilingchat_", "process_"];
-
-/// A metric that Prometheus adds.
-const OF_PROMETHEUS: &str = "up";
 
 /// All values under `key`, at any depth.
 fn collect<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
@@ -29,7 +24,6 @@ fn collect<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
     }
 }
 
-/// All strings under `key`, at any depth.
 fn texts(dashboard: &Value, key: &str) -> Vec<String> {
     let mut found = Vec::new();
     collect(dashboard, key, &mut found);
@@ -45,17 +39,12 @@ fn names(query: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The label matchers in a query, such as `code="overloaded"`, without those for `job`, a label that Prometheus adds.
-fn labels(query: &str) -> Vec<String> {
+/// The label matchers in a query, such as `code="overloaded"`.
+fn labels(query: &str) -> Vec<&str> {
     let inside_braces = query.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(labels, _)| labels);
-    inside_braces
-        .flat_map(|labels| labels.split(','))
-        .map(|label| label.trim().to_owned())
-        .filter(|label| !label.starts_with("job="))
-        .collect()
+    inside_braces.flat_map(|labels| labels.split(',')).map(str::trim).collect()
 }
 
-/// The names of all samples on `/metrics`.
 fn samples(metrics: &str) -> Vec<&str> {
     let lines = metrics.lines().filter(|line| !line.starts_with('#'));
     lines.filter_map(|line| line.split(['{', ' ']).next()).collect()
@@ -72,10 +61,10 @@ async fn every_metric_of_the_dashboard_exists() {
     for query in &queries {
         let asked: Vec<&str> = names(query)
             .into_iter()
-            .filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || *name == OF_PROMETHEUS)
+            .filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
             .collect();
         assert!(!asked.is_empty(), "the query asks for no metric: {query}");
-        for name in asked.into_iter().filter(|name| *name != OF_PROMETHEUS) {
+        for name in asked {
             // Process metrics exist only on Linux.
             if name.starts_with("process_") && !cfg!(target_os = "linux") {
                 continue;
@@ -83,13 +72,13 @@ async fn every_metric_of_the_dashboard_exists() {
             assert!(samples.contains(&name), "the replica did not export {name}, used in: {query}");
         }
         for label in labels(query) {
-            assert!(metrics.contains(&label), "the replica did not export {label}, used in: {query}");
+            assert!(metrics.contains(label), "the replica did not export {label}, used in: {query}");
         }
     }
 }
 
 #[test]
-fn the_dashboard_uses_the_configured_data_source_and_job() {
+fn the_dashboard_uses_the_configured_data_source() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).expect("JSON");
     let mut sources = Vec::new();
     collect(&dashboard, "datasource", &mut sources);
@@ -98,22 +87,12 @@ fn the_dashboard_uses_the_configured_data_source_and_job() {
         let uid = source["uid"].as_str().expect("a uid");
         assert!(DATA_SOURCE.contains(&format!("\n    uid: {uid}\n")), "{uid} is not the configured data source");
     }
-    let mut jobs = 0;
-    for query in texts(&dashboard, "expr") {
-        for (_, rest) in query.match_indices("job=\"").map(|(at, key)| query.split_at(at + key.len())) {
-            let job = rest.split('"').next().expect("a name");
-            assert!(SCRAPING.contains(&format!("- job_name: {job}\n")), "{job} is not a configured job");
-            jobs += 1;
-        }
-    }
-    assert!(jobs > 0, "no query names its job");
 }
 
 #[test]
 fn names_and_labels_are_found_in_queries() {
-    let query = "sum by (le) (rate(smilingchat_errors_total{code=\"overloaded\", job=\"smilingchat\"}[5m])) * 60";
+    let query = "sum by (le) (rate(smilingchat_errors_total{code=\"overloaded\", instance=\"one\"}[5m])) * 60";
     let of_replicas: Vec<&str> = names(query).into_iter().filter(|name| name.starts_with("smilingchat")).collect();
     assert_eq!(of_replicas, ["smilingchat_errors_total"]);
-    assert_eq!(labels(query), ["code=\"overloaded\""]);
-    assert!(labels("up{job=\"smilingchat\"}").is_empty());
+    assert_eq!(labels(query), ["code=\"overloaded\"", "instance=\"one\""]);
 }

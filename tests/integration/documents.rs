@@ -22,7 +22,6 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The files in a folder that have this extension, without those in subfolders.
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     entries.filter(|path| path.is_file() && path.extension().is_some_and(|found| found == extension)).collect()
@@ -34,7 +33,6 @@ fn documents() -> Vec<PathBuf> {
     documents
 }
 
-/// The lines outside fenced code blocks.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut fenced = false;
     text.lines().filter(move |line| {
@@ -183,7 +181,6 @@ async fn operating_documents_exactly_the_metrics() {
     assert!(unknown.is_empty(), "docs/OPERATING.md names unknown metrics: {unknown:?}");
 }
 
-/// The versions that follow `label` in a text.
 fn versions_after<'text>(text: &'text str, label: &str) -> Vec<&'text str> {
     let versions = text.split(label).skip(1);
     let versions =

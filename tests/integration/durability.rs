@@ -1,6 +1,5 @@
 //! Durability (promise 1): an acked smile survives every kill. The tests kill the real program repeatedly under load:
-//! one replica on SQLite, and two replicas on MySQL. Before some kills they wait until a whole segment awaits
-//! indexing, so that these kills are likely to interrupt an index write.
+//! one replica on SQLite, and two replicas on MySQL.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -26,18 +25,17 @@ const PAIRS: [(&str, &str); 4] = [("anna", "bruno"), ("bruno", "anna"), ("carla"
 /// The maximum number of smiles in flight per client.
 const IN_FLIGHT: usize = 40;
 
-/// The state of a sender: the ids in the order in which they were first sent, the offsets of the acked ids, and the ids
-/// that were refused.
 #[derive(Default)]
 struct Sender {
+    /// The ids, in the order in which they were first sent.
     sent: Vec<String>,
     acked: BTreeMap<String, u64>,
     refused: BTreeSet<String>,
 }
 
 impl Sender {
-    /// Sends until the connection closes or breaks: first the unanswered smiles one by one, then new ones, several in
-    /// flight.
+    /// Sends until the connection closes or breaks: first the unanswered smiles one by one, then new smiles, up to
+    /// [`IN_FLIGHT`] at a time.
     async fn send(mut self, mut client: TestClient, to: &str, acks: Arc<AtomicUsize>) -> Self {
         let answered = |id: &String| self.acked.contains_key(id) || self.refused.contains(id);
         let mut again: VecDeque<String> = self.sent.iter().filter(|id| !answered(id)).cloned().collect();
@@ -76,7 +74,6 @@ impl Sender {
     }
 }
 
-/// Starts the senders, each of which sends to one of these replicas until that replica dies.
 async fn start(
     addresses: &[SocketAddr],
     senders: Vec<Sender>,
@@ -104,7 +101,7 @@ async fn until_more_acks(acks: &AtomicUsize, count: usize) {
     eventually("enough acks arrive", async || acks.load(Ordering::Relaxed) >= enough).await;
 }
 
-/// Waits until a whole segment awaits indexing, so that a kill is likely to interrupt the indexer.
+/// Waits until a whole segment awaits indexing, so that a kill is likely to interrupt an index write.
 async fn until_a_segment_is_due(process: &TestProcess) {
     let behind = async || metric(process.ops_address, "smilingchat_index_behind").await.unwrap();
     eventually("a segment waits to be indexed", async || behind().await >= 4096.0).await;
@@ -165,7 +162,7 @@ async fn acked_smiles_survive_kills_of_two_replicas() {
     ledger.assert_in(&database.log().await);
 }
 
-/// Reads the whole log through resumes and every conversation through histories, and compares both with the acks. Sends
+/// Checks the whole log, read through resumes, against the acks, and the history of each pair against the log. Sends
 /// some acked smiles again: each repeat must be acked as a duplicate.
 async fn check(address: SocketAddr, epoch: &str, senders: &[Sender], random: &mut StdRng) {
     let mut log: BTreeMap<u64, Value> = BTreeMap::new();

@@ -32,7 +32,7 @@ const SECONDS: u32 = 20;
 /// All tests that start a [`Pair`] use the same two servers, so they run one at a time.
 static PAIR: Mutex<()> = Mutex::const_new(());
 
-/// Sends a smile, and repeats it after each temporary error until it is acked. Returns the smile's offset.
+/// Sends a smile, and repeats it after each temporary error until it is acked.
 async fn acked(client: &mut TestClient, id: &str, to: &str) -> u64 {
     client.send_smile(id, to).await;
     loop {
@@ -55,7 +55,6 @@ async fn acked(client: &mut TestClient, id: &str, to: &str) -> u64 {
 /// One client on each replica.
 struct Witnesses {
     clients: Vec<TestClient>,
-    /// The number of switches so far.
     switches: usize,
 }
 
@@ -250,8 +249,7 @@ const LEFT_IN_SILENCE: Duration = Duration::from_secs(2);
 /// accepts smiles again. A replica that noticed no outage before the move may log one more line.
 const LINES_OF_A_MOVE: usize = 2;
 
-/// The old primary freezes: it keeps its connections and answers nothing. The address moves immediately, or after the
-/// replicas have noticed the outage.
+/// The address moves as soon as the new primary accepts writes, or only after the replicas have noticed the outage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_leave_a_silent_old_primary_within_two_seconds() {
     for noticed in [true, false] {

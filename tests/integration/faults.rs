@@ -1,8 +1,8 @@
 //! MySQL and several replicas under load. Random kills, freezes and network failures must not lose, duplicate or
 //! reorder a smile.
 //!
-//! A seed determines which faults happen, and after how many smiles. MySQL is frozen for a fixed time; a replica is
-//! frozen until another replica lists it as lost and 20 more smiles have been stored.
+//! A seed determines which replicas fail, the kind of each network failure and, except for the freeze of MySQL, the
+//! number of smiles before each fault.
 
 use std::time::{Duration, Instant};
 
@@ -19,16 +19,14 @@ use crate::support::ledger::Ledger;
 use crate::support::mysql::{FrozenServer, TestDatabase};
 use crate::support::proxy::Network;
 
-/// The number of kills of replicas, or of network failures, in a test. MySQL is killed `ROUNDS - 1` times.
+/// The number of kills of replicas, or of network failures, in a test.
 const ROUNDS: usize = 3;
 
 /// Duration of the load in seconds, longer than the faults take. The test that freezes MySQL has a longer load.
 const SECONDS: u32 = 12;
 
-/// The folder of the MySQL server that a test in this file kills. No other file uses it.
+// The folders of two MySQL servers. No other file uses these folders.
 const MYSQL_TO_KILL: &str = "target/mysql-of-faults";
-
-/// The folder of the MySQL server that a test in this file freezes. No other file uses it.
 const MYSQL_TO_FREEZE: &str = "target/mysql-of-freezes";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,7 +108,6 @@ async fn a_replica_that_freezes_for_longer_than_its_lease_loses_no_smile() {
     ledger.assert_with(simulated_smiles(&simulated), &fleet.database.log().await);
 }
 
-/// How long MySQL is frozen.
 const FROZEN: Duration = Duration::from_secs(30);
 
 /// Time limit for each replica to ack a smile after the freeze.
@@ -183,8 +180,7 @@ async fn a_freeze_of_mysql_loses_no_smile_and_causes_few_connections_and_log_lin
     script("stop", MYSQL_TO_FREEZE).await;
 }
 
-/// Resumes sessions concurrently until the server has as many connections as all replicas together can open. Returns
-/// the number of connections.
+/// Resumes sessions concurrently until the server has as many connections as all replicas together can open.
 async fn open_all_connections(fleet: &Fleet) -> i64 {
     let epoch = TestClient::connect(fleet.members[0].listen, "viola").await.epoch();
     let query = format!("?user=viola&after=0&epoch={epoch}");
@@ -200,7 +196,6 @@ async fn open_all_connections(fleet: &Fleet) -> i64 {
     connected
 }
 
-/// The value of a numeric status variable of the server.
 async fn status(database: &TestDatabase, name: &str) -> i64 {
     let question = format!(
         "SELECT CAST(variable_value AS SIGNED) FROM performance_schema.global_status WHERE variable_name = '{name}'"

@@ -13,7 +13,6 @@ async fn replica(name: &str, store: &str) -> TestProcess {
     TestProcess::on_mysql(store, &[("replica", name)]).await
 }
 
-/// The `following` field of this replica.
 async fn following(replica: &TestProcess) -> Value {
     let list = get_json(replica.address, "/api/replicas").await;
     let replicas = list["replicas"].as_array().expect("the replicas should be a list");
@@ -29,7 +28,6 @@ async fn until_followed_by(replica: &TestProcess, way: &str) {
     .await;
 }
 
-/// Anna on one replica and Bruno on the other exchange smiles.
 async fn chat(one: &TestProcess, two: &TestProcess) {
     let mut anna = TestClient::connect(one.address, "anna").await;
     let mut bruno = TestClient::connect(two.address, "bruno").await;

@@ -176,7 +176,7 @@ async fn text_that_is_not_a_smile_is_refused() {
     assert_eq!(anna.smile("n1", "bruno").await, 1, "a refused frame was stored");
 }
 
-/// Frames that are refused, each with its error code and the id that the error repeats, `None` if it repeats none.
+/// The text of each refused frame, its error code, and the id that the error repeats.
 fn refused_frames() -> Vec<(String, &'static str, Option<&'static str>)> {
     let deep = format!(r#"{{"type":"smile","to":{}{}}}"#, "[".repeat(2000), "]".repeat(2000));
     let mut frames = vec![(deep, "bad_request", None), (format!("{{{}", "\"a\":{".repeat(500)), "bad_request", None)];

@@ -23,7 +23,6 @@ use crate::support::{eventually, get, get_json, header, http, quoted, refusal, u
 /// The longest delay that a hanging replica may cause.
 const SECONDS: Duration = Duration::from_secs(5);
 
-/// The time between two requests of a series.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The number of sessions that are opened while replicas are cut off. At one per [`PAUSE`], opening them takes four
@@ -33,7 +32,6 @@ const UPGRADES: u32 = 80;
 /// The number of sessions that a replica accepts: few enough for a test to open them all, and enough for all upgrades.
 const ROOM: usize = 100;
 
-/// Starts a replica on a new store, and the proxy in front of the replica.
 async fn one_replica() -> (TestStore, TestProcess, Frontend) {
     let (addresses, store) = (addresses(1), TestStore::new());
     let listen = addresses[0].to_string();
@@ -86,9 +84,8 @@ async fn a_hanging_replica_delays_clients_by_seconds_at_most() {
 }
 
 /// Hangs the first of four replicas while the simulator runs through the proxy, which at first knows only the first
-/// `known` replicas. Every session must recover and every request to the API must be answered within [`SECONDS`]. If
-/// `quiet` is true, the requests pause until the replica counts as lost. Otherwise a request, instead of a session, may
-/// be the first to reach the hanging replica.
+/// `known` replicas. If `quiet` is true, the requests to the API pause until the replica counts as lost. Otherwise a
+/// request, instead of a session, may be the first to reach the hanging replica.
 async fn a_replica_hangs_under_load(known: usize, quiet: bool) {
     let Some(database) = TestDatabase::new().await else { return };
     let addresses = addresses(4);
@@ -127,7 +124,6 @@ async fn a_replica_hangs_under_load(known: usize, quiet: bool) {
     assert!(slowest < SECONDS.as_secs_f64() * 1000.0, "a session recovered too late: {report}");
 }
 
-/// Whether `witness` lists `replica` as lost.
 async fn is_lost(witness: &TestProcess, replica: &TestProcess) -> bool {
     let list = get_json(witness.address, "/api/replicas").await;
     let replicas = list["replicas"].as_array().expect("a list");
@@ -144,7 +140,6 @@ async fn sessions_are_back_within_seconds_after_the_replica_with_all_sessions_ha
     a_replica_hangs_under_load(1, false).await;
 }
 
-/// Starts four replicas that accept [`ROOM`] sessions each, and the proxy in front of them.
 async fn four_replicas() -> (Vec<SocketAddr>, Vec<TestStore>, Vec<TestProcess>, Frontend) {
     let (addresses, stores) = (addresses(4), (0..4).map(|_| TestStore::new()).collect::<Vec<_>>());
     let mut replicas = Vec::new();
@@ -156,7 +151,6 @@ async fn four_replicas() -> (Vec<SocketAddr>, Vec<TestStore>, Vec<TestProcess>, 
     (addresses, stores, replicas, frontend)
 }
 
-/// Kills the third and the fourth replica, and makes their addresses unreachable.
 async fn cut_off(replicas: &mut [TestProcess]) -> Vec<BlackHole> {
     let mut cut_off = Vec::new();
     for replica in &mut replicas[2..] {
@@ -166,8 +160,7 @@ async fn cut_off(replicas: &mut [TestProcess]) -> Vec<BlackHole> {
     cut_off
 }
 
-/// Opens [`UPGRADES`] sessions, one per [`PAUSE`]. Each must open within three seconds, since two replicas are
-/// still running.
+/// Each session must open within three seconds, because two replicas are still running.
 async fn sessions_open(frontend: &Frontend) {
     let upgrades = (0..UPGRADES).map(async |number| {
         tokio::time::sleep(PAUSE * number).await;
@@ -224,7 +217,6 @@ async fn if_the_only_replica_hangs_the_page_gets_an_error_within_seconds() {
     assert!(asked.elapsed() < SECONDS, "an answer took {:?}", asked.elapsed());
 }
 
-/// Opens and closes a session.
 async fn a_short_session(address: SocketAddr) {
     TestClient::connect(address, "bruno").await.close().await;
 }

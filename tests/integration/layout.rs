@@ -10,7 +10,7 @@ use crate::support::page::{STORE, WITH_LIMITS, live_sessions, open_page, picture
 use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 
-/// The lowest bottom edge of these elements, in pixels from the top of the page; infinite if there are none or if one
+/// The lowest bottom edge of these elements, in pixels from the top of the page; infinite if no element matches or one
 /// is hidden.
 async fn reaches(browser: &Browser, selector: &str) -> f64 {
     let read = "const nodes = [...document.querySelectorAll(arguments[0])];
@@ -40,7 +40,6 @@ const TWO_ROWS: &str = "#conversation-list > :nth-child(-n+14)";
 /// The conversations in the first two rows, at a projector's width of 1024 pixels: five in each row.
 const TWO_NARROW_ROWS: &str = "#conversation-list > :nth-child(-n+10)";
 
-/// Waits until each of these elements ends within the first `height` pixels of the page.
 async fn fit(browser: &Browser, height: f64, wanted: &[&str]) {
     for shown in wanted {
         let reached = async || reaches(browser, shown).await <= height;
@@ -150,7 +149,6 @@ async fn a_thumb_reaches_the_buttons() {
     }
 }
 
-/// The number of elements with a transition or an animation.
 const MOVING: &str =
     "return [...document.querySelectorAll('body, body *')].map((node) => getComputedStyle(node)).filter(
         ({ transitionProperty, transitionDuration, animationName }) =>

@@ -16,7 +16,6 @@ use crate::support::{UNLIMITED, eventually, get, http, metric, refusal, upgrade}
 /// A low rate limit per client address. Without these options, a test replica has no such limit.
 const CLIENT_LIMIT: [(&str, &str); 2] = [("client-rate", "1"), ("client-burst", "5")];
 
-/// The status of `GET /api/users` with this `X-Forwarded-For`.
 async fn status_for(address: SocketAddr, forwarded_for: &str) -> u16 {
     let request = http().get(format!("http://{address}/api/users")).header("x-forwarded-for", forwarded_for);
     request.send().await.expect("an answer").status().as_u16()
@@ -57,7 +56,7 @@ async fn a_client_address_past_its_burst_gets_429_with_a_correct_hint() {
     })
     .await;
     tokio::time::sleep(Duration::from_secs(retry_after.unwrap())).await;
-    assert_eq!(get(replica.address, "/api/users").await.status().as_u16(), 200, "a request was refused after the wait");
+    assert_eq!(get(replica.address, "/api/users").await.status().as_u16(), 200);
 }
 
 #[tokio::test]
@@ -120,7 +119,6 @@ async fn zero_disables_the_limit_per_client_address() {
 }
 
 /// Sends smiles until one is refused with `code`, waits as long as the refusal's hint says, and sends that smile again.
-/// The smile must then be acked.
 async fn refused_then_admitted(client: &mut TestClient, code: &str, round: u32) {
     for number in 0..1000 {
         let this = format!("c{round}.{number}");
@@ -201,14 +199,14 @@ async fn a_capacity_of_zero_means_no_limit() {
     }
 }
 
-/// The answers to one client: the number of acks, and the time that each refusal took.
 #[derive(Default)]
 struct Offered {
     acked: u32,
+    /// The time that each refusal took.
     refusals: Vec<Duration>,
 }
 
-/// Sends smiles until `until`, at most one every two milliseconds on average, and waits for each answer.
+/// Until the time `until`, sends at most one smile every two milliseconds on average, and waits for each answer.
 async fn offer(mut client: TestClient, until: Instant) -> Offered {
     let mut offered = Offered::default();
     let mut beat = tokio::time::interval(Duration::from_millis(2));
@@ -280,7 +278,6 @@ async fn a_low_limit_on_open_files_reduces_only_the_sessions() {
     for _ in 0..room {
         clients.push(TestClient::connect(process.address, "anna").await);
     }
-    // These connections send no request.
     let mut idle = Vec::new();
     for address in [process.address, process.ops_address] {
         for _ in 0..20 {

@@ -33,7 +33,7 @@ async fn all_sessions_of_both_users_except_the_sending_one_receive_a_smile_and_n
     sender.expect_alive().await;
 }
 
-/// Sends `count` smiles, 40 at a time; returns the ids and offsets of the admitted smiles in the order of the acks.
+/// Returns the ids and offsets of the admitted smiles, in the order of the acks.
 async fn send_many(mut client: TestClient, name: &str, count: usize) -> Vec<(String, u64)> {
     let ids: Vec<String> = (0..count).map(|number| format!("{name}{number}")).collect();
     let mut acked = Vec::new();
@@ -88,7 +88,7 @@ async fn concurrent_senders_keep_their_order_and_all_receivers_see_one_order() {
 type Answers = (BTreeMap<String, u64>, Vec<u64>);
 
 /// Reads until the client has acks for `count` ids and has received `count` smiles. An ack with `duplicate: false`
-/// counts as a received smile. Sends refused smiles again.
+/// counts as a received smile.
 async fn answers(client: &mut TestClient, count: usize) -> Answers {
     let (mut acked, mut received) = (BTreeMap::new(), Vec::new());
     while acked.len() < count || received.len() < count {

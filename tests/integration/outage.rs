@@ -1,6 +1,6 @@
 //! Outages of MySQL or of the network to it. Running replicas stay up, refuse new smiles within a second and recover by
-//! themselves. A smile whose outcome is unknown gets its answer once the outage has ended. A replica that starts
-//! during an outage waits for MySQL. A replica exits if its log was replaced.
+//! themselves. A smile whose outcome is unknown gets its answer once the outage has ended. A replica that starts during
+//! an outage waits for MySQL. A replica exits if its log was replaced.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -23,7 +23,6 @@ async fn status(address: SocketAddr, path: &str) -> u16 {
     get(address, path).await.status().as_u16()
 }
 
-/// Interrupts the network to MySQL during a chat and restores it.
 async fn mysql_goes_away(fault: Network) {
     let Some(database) = TestDatabase::new().await else { return };
     let network = Proxy::to(database.server()).await;
@@ -34,7 +33,7 @@ async fn mysql_goes_away(fault: Network) {
     let mut bruno = TestClient::connect(replica.address, "bruno").await.recording(&ledger);
     anna.persist("before", "bruno").await;
     assert_eq!(id(&bruno.expect("smile").await), "before");
-    // The binary log may deliver this smile before the append returns; a fault would then put this batch in doubt.
+    // The binary log may deliver this smile before the append returns; a fault in between would put the batch in doubt.
     let stored = async || metric(replica.ops_address, "smilingchat_smiles_stored_total").await == Some(1.0);
     eventually("the append has returned", stored).await;
 
@@ -113,7 +112,6 @@ async fn an_idle_replica_refuses_smiles_within_a_second_during_an_outage() {
     }
 }
 
-/// Changes or deletes the data that a replica has published, in several ways.
 #[tokio::test]
 async fn a_replica_exits_if_its_log_was_replaced() {
     for (statements, sends) in [
@@ -180,8 +178,6 @@ async fn a_replica_waits_for_mysql_and_reports_that_it_waits() {
 /// The maximum number of lines that a replica logs about one outage and its end.
 const LINES: usize = 10;
 
-/// MySQL is unavailable in three ways: the network is cut, the network is silent, or statements wait for locked
-/// tables.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_causes_few_log_lines_and_few_connections() {
     const LOCK: &str = "LOCK TABLES log_batches WRITE, log_state WRITE, leases WRITE";
@@ -258,7 +254,7 @@ async fn statements_that_hang_do_not_use_up_the_connections_of_mysql() {
     let hanging = async || fleet.database.ask(&hanging).await;
     eventually("two renewals of each replica hang", async || hanging().await >= 4).await;
     let (since, mut most) = (Instant::now(), 0);
-    // Without a bound, each replica would begin at least three more renewals in this time.
+    // Without a bound on renewals, each replica would begin at least three more in this time.
     while since.elapsed() < Duration::from_secs(10) {
         most = most.max(fleet.database.sessions().await);
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -100,8 +100,7 @@ async fn arguments_that_are_not_utf8_make_the_program_exit_with_2() {
     }
 }
 
-/// Checks that the program exits with 1 and a one-line error that contains `word`. Each listener gets a free port,
-/// unless `arguments` contains an address for that listener.
+/// Each listener gets a free port, unless `arguments` contains an address for that listener.
 async fn fails_with_one_line(arguments: &[&str], word: &str) {
     let free = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
     let arguments: Vec<&str> = free
@@ -243,7 +242,6 @@ async fn one_environment_configures_simulate_check_replicas_and_crash() {
     }
 }
 
-/// Runs a command against this server. Returns the exit code, and standard output or, on failure, standard error.
 async fn ask(process: &TestProcess, command: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
     let url = format!("--url=http://{}", process.address);
     let output = run_program_with(&[command, &[&url]].concat(), environment).await;
@@ -275,7 +273,6 @@ async fn replicas_are_listed_for_people_and_for_machines() {
     assert!(printed.contains("/api/replicas"), "the error lacks the path: {printed}");
 }
 
-/// Writes a crash token to a file beside the store; returns the path of the file.
 fn token_file(store: &TestStore) -> String {
     let file = store.path().with_extension("token");
     std::fs::write(&file, "a token\n").unwrap();

@@ -66,7 +66,6 @@ async fn a_new_replica_gets_its_share() {
     fleet.assert_same_log().await;
 }
 
-/// All replicas are killed, and the first one to restart gets all sessions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_resume_on_one_replica_after_a_crash_are_rebalanced() {
     let Some(database) = TestDatabase::new().await else { return };
@@ -111,7 +110,6 @@ async fn without_rebalancing_no_session_moves() {
     assert_eq!(metric(full.ops_address, "smilingchat_sessions_handed_over_total").await, Some(0.0));
 }
 
-/// All these deployments have a proxy that distributes sessions over the replicas.
 #[test]
 fn rebalancing_is_on_in_every_deployment_with_a_proxy() {
     for (file, setting) in [

@@ -12,7 +12,6 @@ use crate::support::mysql::TestDatabase;
 use crate::support::process::{TestProcess, run_program};
 use crate::support::{crash, eventually, get, get_json, http, refusal};
 
-/// Starts a replica on the database, with this name and this address for clients.
 async fn replica(database: &TestDatabase, name: &str, listen: &str) -> TestProcess {
     TestProcess::on_mysql(&database.url(), &[("replica", name), ("listen", listen)]).await
 }
@@ -47,7 +46,6 @@ async fn users_on_different_replicas_chat() {
         assert_eq!(offset(&elsewhere.expect("smile").await), at, "the user's other session received a different smile");
     }
 
-    // A repeated id on another replica is a duplicate.
     elsewhere.send_smile("c1", "bruno").await;
     assert_eq!(elsewhere.expect("ack").await, json!({"type": "ack", "id": "c1", "offset": 1, "duplicate": true}));
     assert_eq!(anna.persist("last", "bruno").await, 21);
@@ -99,7 +97,7 @@ async fn a_crash_request_to_one_replica_crashes_another() {
     let [mut one, two] = two_replicas(&database).await;
     let post_crash = |body: Value| crash(two.address).json(&body).send();
 
-    // A request that names no replica crashes the longest-running one.
+    // A request that names no replica crashes the longest-running ready replica.
     let answer = post_crash(json!({})).await.expect("an answer");
     assert_eq!(answer.status(), 202);
     let answer: Value = answer.json().await.expect("JSON");
@@ -122,7 +120,7 @@ async fn each_crash_hits_a_different_replica_until_none_is_left() {
     };
     let (status, answer) = post_crash(json!({"mode": "hang"})).await;
     assert_eq!((status, &answer["replica"]), (202, &json!(one.replica)));
-    // The first replica is not listed as lost yet, and the second one receives the requests.
+    // The first replica is not listed as lost yet, and the second replica receives the requests.
     let (status, answer) = post_crash(json!({"mode": "unready"})).await;
     assert_eq!((status, &answer["replica"]), (202, &json!(two.replica)));
     assert_eq!(get(two.ops_address, "/readyz").await.status(), 503, "the state did not change immediately");
@@ -163,7 +161,7 @@ async fn a_replica_with_crashing_off_refuses_requests_through_other_replicas() {
     std::fs::write(token.path(), "a token").expect("a token");
     let with_token = [("crash-token-file", token.path().to_str().expect("a path"))];
     let mut two = TestProcess::on_mysql(&store, &with_token).await;
-    // This replica starts last, so the other one may not list it yet.
+    // This replica starts last, so the other replica may not list it yet.
     let mut one = TestProcess::on_mysql(&store, &[("replica", "one"), ("crash", "off")]).await;
     let post_crash = async |body: &str, token: &str| {
         let request = crash(two.address).body(body.to_owned());

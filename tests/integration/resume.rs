@@ -10,8 +10,6 @@ use crate::support::client::{TestClient, id, offset};
 use crate::support::replica::TestReplica;
 use crate::support::{UNLIMITED, within};
 
-/// Fills the log with `count` smiles from anna: every third smile to carla, and all other smiles to bruno. Returns the
-/// epoch.
 async fn fill(replica: &TestReplica, count: usize) -> String {
     let mut anna = TestClient::connect(replica.address, "anna").await;
     for number in 1..=count {
@@ -99,7 +97,6 @@ async fn a_resume_works_across_a_restart() {
     bruno.expect_alive().await;
 }
 
-/// Sends smiles until `stop` is set; returns the offset of the last one.
 async fn send_on(mut client: TestClient, name: &str, stop: Arc<AtomicBool>) -> u64 {
     let mut last = 0;
     for number in 0.. {
@@ -125,7 +122,6 @@ async fn a_resume_under_load_has_no_gap() {
     }
     let mut seen = 0;
     for round in 0..40 {
-        // Every fourth resume starts further back.
         let after = seen - if round % 4 == 3 { seen / 2 } else { 0 };
         let mut bruno = TestClient::resume(replica.address, "bruno", after, &epoch).await;
         assert!(bruno.recovered());

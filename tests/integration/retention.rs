@@ -13,7 +13,7 @@ use crate::support::{UNLIMITED, eventually, get_json, metric};
 const LONG_AGO: &str = "7776000000";
 
 /// Creates a store with `count` smiles from Anna to Bruno, one per batch, and makes the first `old` smiles older by
-/// [`LONG_AGO`]. Returns the store and its epoch.
+/// [`LONG_AGO`].
 async fn aged(count: u64, old: u64) -> (TestStore, String) {
     let replica = TestReplica::start(&UNLIMITED).await;
     let store = replica.store.clone();

@@ -58,8 +58,6 @@ async fn with_fault(fault: Fault) -> Report {
     against(Behaviour { fault, ..Behaviour::default() }, FOR_EVER).await
 }
 
-/// Checks that a run found no fault, that every smile was acked and delivered, and that every user's stream was
-/// read again.
 fn assert_complete(report: &Report) {
     assert!(report.clean && report.proven, "the run was not proven clean: {report}");
     assert_eq!((report.acked + report.given_up, report.given_up), (report.sent, 0), "{report}");
@@ -67,7 +65,6 @@ fn assert_complete(report: &Report) {
     assert!(report.sent > 0, "no smile was sent: {report}");
 }
 
-/// Checks that the report has exactly these faults.
 fn assert_only(report: &Report, lost: u64, duplicated: u64, reordered: u64) {
     assert!(!report.clean, "the fault was not detected: {report}");
     assert_eq!((report.lost, report.duplicated, report.reordered), (lost, duplicated, reordered), "{report}");
@@ -301,7 +298,6 @@ async fn an_interrupt_stops_sending_and_the_run_completes() {
     );
 }
 
-/// Runs the simulator against a server that stops for good once 100 smiles are stored.
 async fn until_the_server_stops(fault: Fault) -> Report {
     let server = MisbehavingServer::start(USERS, Behaviour { fault, ..Behaviour::default() }).await;
     let options = SimulateOptions { duration: 2.0, ..options(server.url()) };

@@ -12,7 +12,6 @@ use crate::support::raw::{FINAL, PING, PONG, RawClient, TEXT, frame};
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{PATIENCE, UNLIMITED, eventually, metric, within};
 
-/// Starts a replica without rate limits for smiles, with this ping interval and these timeouts.
 async fn replica_with(times: SessionTimes) -> TestReplica {
     let store = TestStore::new();
     let mut options = TestReplica::options(&store, &UNLIMITED);
@@ -72,7 +71,6 @@ async fn a_session_whose_client_sends_but_answers_no_ping_is_closed_with_4001() 
     assert_eq!(code.await, 4001);
 }
 
-/// Sends smiles to bruno, 50 at a time, until `enough` returns true; returns the highest offset.
 async fn flood(client: &mut TestClient, what: &str, mut enough: impl AsyncFnMut() -> bool) -> u64 {
     let mut last = 0;
     eventually(what, async || {
@@ -84,8 +82,8 @@ async fn flood(client: &mut TestClient, what: &str, mut enough: impl AsyncFnMut(
     last
 }
 
-/// Starts a replica with these timeouts. Returns the replica, a client of anna and a client of bruno. Bruno's client
-/// has requested more histories than the buffers of its connection hold, and has read none of them.
+/// The second client, which is bruno's, has requested more histories than the buffers of its connection hold, and has
+/// read none of them.
 async fn with_a_blocked_reader(times: SessionTimes) -> (TestReplica, TestClient, TestClient) {
     let replica = replica_with(times).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;

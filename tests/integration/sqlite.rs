@@ -16,7 +16,6 @@ use crate::support::process::{TestProcess, run_program};
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{UNLIMITED, eventually, get, get_json, metric, skipped};
 
-/// The ids of the smiles in a conversation, in the order of the log.
 async fn ids(client: &mut TestClient, peer: &str) -> Vec<String> {
     client.history(peer).await.iter().map(id).collect()
 }
@@ -61,13 +60,11 @@ async fn smiles_are_refused_while_the_disk_is_full() {
     ledger.assert_with(0, &StoredLog::in_sqlite(&store).await);
 }
 
-/// A small disk, which is unmounted when this value is dropped.
 struct SmallDisk {
     folder: tempfile::TempDir,
 }
 
 impl SmallDisk {
-    /// Mounts a disk of eight mebibytes. Returns `None` if this process cannot mount one.
     async fn mount() -> Option<Self> {
         let folder = tempfile::TempDir::new().expect("a temporary folder is created");
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(folder.path()).output();
@@ -82,14 +79,12 @@ impl SmallDisk {
         self.folder.path().join(name)
     }
 
-    /// Fills the disk.
     fn fill(&self) {
         let mut file = File::create(self.file("ballast")).expect("the ballast is created");
         let page = [1; 4096];
         while file.write_all(&page).is_ok() {}
     }
 
-    /// Frees the space again.
     fn free(&self) {
         std::fs::remove_file(self.file("ballast")).expect("the ballast is removed");
     }

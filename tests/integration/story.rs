@@ -37,11 +37,8 @@ struct Session {
     offset: usize,
 }
 
-/// The store of the replicas.
 enum Shared {
-    /// A file, for one replica.
     File(TestStore),
-    /// A database, for several replicas.
     Database(TestDatabase),
 }
 
@@ -136,7 +133,6 @@ impl Story {
     }
 
     /// Removes a random session from the list, and receives the smiles that the ledger predicts for that session.
-    /// Returns `None` if no session is open.
     async fn take_a_session(&mut self) -> Option<Session> {
         if self.sessions.is_empty() {
             return None;
@@ -146,7 +142,7 @@ impl Story {
         Some(session)
     }
 
-    /// Receives the smiles that the ledger predicts for a session. Panics if another frame precedes one of them.
+    /// Receives the smiles that the ledger predicts for a session.
     async fn receive(&self, session: &mut Session) {
         for (place, sent) in self.log.iter().enumerate().skip(session.offset) {
             if sent.from == session.user || sent.to == session.user {
@@ -275,7 +271,6 @@ impl Story {
         self.add(session).await;
     }
 
-    /// Compares the history of a conversation with the ledger.
     async fn compare_a_history(&mut self) {
         let Some(mut session) = self.take_a_session().await else { return };
         let (user, peer) = (session.user, self.another_user(session.user));
@@ -289,7 +284,6 @@ impl Story {
         self.add(session).await;
     }
 
-    /// Drops all sessions, together with the frames in transit, and restarts a random replica.
     async fn restart(&mut self) {
         self.sessions.clear();
         self.stop_a_replica().await;
@@ -312,7 +306,6 @@ impl Story {
     }
 }
 
-/// Checks that a frame is the ledger's smile at this offset.
 fn check(smile: &Value, at: usize, sent: &SentSmile) {
     assert_eq!((offset(smile), id(smile)), (at as u64, sent.id.clone()), "{smile}");
     assert_eq!((&smile["from"], &smile["to"]), (&json!(sent.from), &json!(sent.to)), "{smile}");

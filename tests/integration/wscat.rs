@@ -3,8 +3,7 @@
 //!
 //! In a document, the `console` blocks that name a user form a script. In such a block, a line that begins with `$`
 //! opens a session, a line that begins with `>` is typed, and a line that begins with `<` is expected. The only other
-//! line allowed is the one that `wscat` prints to a terminal when it has connected. The test does not wait for that
-//! line.
+//! line allowed is [`CONNECTED`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -33,7 +32,6 @@ const PROMPT: &str = "> ";
 /// The user of a terminal, and one line of its session.
 type Step = (&'static str, &'static str);
 
-/// The lines of all `console` blocks with a user.
 fn steps(document: &'static str) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut terminal = None;
@@ -57,7 +55,6 @@ struct Terminal {
 }
 
 impl Terminal {
-    /// Opens a session and waits for its `welcome`.
     async fn open(url: &str) -> Self {
         let mut wscat = Command::new(WSCAT)
             .args(["--connect", url])
@@ -124,8 +121,7 @@ fn without_variable_values(mut frame: Value) -> Value {
     frame
 }
 
-/// Enters the input of a document, compares the output with the document, and returns the types of the frames in the
-/// output.
+/// Runs the script of a document. Returns the types of the frames in its output.
 async fn follow(document: &'static str) -> BTreeSet<String> {
     assert!(Path::new(WSCAT).exists(), "{WSCAT} is missing: scripts/test installs it");
     let version = Command::new(WSCAT).arg("--version").output().await.expect("wscat did not start").stdout;

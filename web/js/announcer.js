@@ -1,6 +1,5 @@
 // Announces events to screen readers, each at most once, at a pace that a listener can follow.
 
-/** The minimum time between two announcements. */
 export const GAP_MS = 2_000;
 
 export class Announcer {

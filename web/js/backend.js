@@ -42,7 +42,6 @@ export class BackendError extends Error {
     return isOverload(this.code) ? this.code : null;
   }
 
-  /** Whether no backend answered: there was no answer, or only the proxy answered. */
   get isSilence() {
     return SILENT_CODES.has(this.code);
   }
@@ -68,10 +67,7 @@ export class Backend {
     return users.filter((user) => typeof user?.name === "string");
   }
 
-  /**
-   * Requests the users until a request succeeds. Waits `pause` milliseconds between requests, or longer if the server
-   * asks for it. Calls `onFailure(error)` for each failed request.
-   */
+  /** Retries without a limit, after `pause` milliseconds or the server's hint, whichever is longer. */
   async learnUsers({ pause, onFailure = () => {} }) {
     for (;;) {
       try {

@@ -12,10 +12,7 @@ export class Conversation {
   #onChange;
   #watcher = null;
 
-  /**
-   * `chanceFor(name)` returns the random number generator of a user. All conversations share `counters`.
-   * `onChange(conversation)` requests a repaint.
-   */
+  /** `chanceFor(name)` returns the random number generator of a user. All conversations share `counters`. */
   constructor({ index, people, chanceFor, environment, ledger, counters, onChange }) {
     this.index = index;
     this.lines = [];
@@ -36,7 +33,6 @@ export class Conversation {
     this.#watcher = watcher;
   }
 
-  /** Requests a page of the history through the first user that is connected. */
   askHistory(page) {
     const asked = this.users.some((user) => user.isConnected && user.askHistory(page));
     this.#watcher?.({ kind: asked ? "asked" : "failed" });
@@ -51,8 +47,8 @@ export class Conversation {
   }
 
   /**
-   * Gives the next user a turn. No user speaks before both have been welcomed, because the delivery of a smile sent
-   * earlier could not be proven. Turns alternate with each beat, even if the last smile was shed.
+   * No user speaks before both have been welcomed, because the delivery of a smile sent earlier could not be proven.
+   * After that, the turn passes with each beat, even if the beat sends no smile.
    */
   beat() {
     if (!this.users.every((user) => user.welcomedOnce)) return;

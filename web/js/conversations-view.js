@@ -29,21 +29,16 @@ export class ConversationsView {
   #waiting = new Set();
   #perFrame = MOST_CARDS;
 
-  /**
-   * `onOpen(conversation)` is called when a card is opened. `words` has what a `UserView` needs: translate, format,
-   * hueOf.
-   */
+  /** `words` has what a `UserView` needs: translate, format, hueOf. */
   constructor({ onOpen, ...words }) {
     this.#words = words;
     this.#onOpen = onOpen;
   }
 
-  /** Marks a conversation for the next paint. */
   mark(conversation) {
     this.#changed.add(conversation);
   }
 
-  /** Adds and removes cards to match the conversations. */
   list(conversations) {
     const present = new Set(conversations);
     for (const [conversation, card] of this.#cards) {
@@ -61,7 +56,6 @@ export class ConversationsView {
     this.#empty.hidden = conversations.length > 0;
   }
 
-  /** Collects, for `paintMore`, the cards that changed or show a countdown. */
   collect() {
     for (const [conversation, card] of this.#cards) {
       if (this.#changed.has(conversation) || card.isCountingDown) this.#waiting.add(conversation);
@@ -69,7 +63,7 @@ export class ConversationsView {
     this.#changed.clear();
   }
 
-  /** Paints some of the waiting cards. Returns whether any are left. The last frame took `cost` milliseconds. */
+  /** Returns whether any cards are still to be painted. The last frame took `cost` milliseconds. */
   paintMore(now, cost) {
     this.#perFrame = shareAfter(this.#perFrame, cost, MOST_CARDS);
     for (const conversation of [...this.#waiting].slice(0, this.#perFrame)) {

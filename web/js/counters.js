@@ -1,7 +1,7 @@
 // The counters of a run that are not part of the proof: overload errors and refusals by cause, resends, skipped beats,
 // unreadable frames and resumes with a gap. Also the rate at which a count grows.
 
-/** The causes as text. Each cause is [code, count]. */
+/** Each cause is [code, count]. */
 export function causesText(translate, causes) {
   if (causes.length === 0) return translate("cause.none");
   return causes.map(([code, n]) => translate(`cause.${code}`, { n })).join(" · ");
@@ -17,7 +17,6 @@ export class Counters {
   unreadable = 0;
   unvouched = 0;
 
-  /** `onSession(user)` is called when a session changes its state. */
   constructor({ onSession = () => {} } = {}) {
     this.#onSession = onSession;
   }

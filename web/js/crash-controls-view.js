@@ -13,7 +13,6 @@ export class CrashControlsView {
   #token = byId("crash-token");
   #error = byId("crash-error");
 
-  /** `onToken(token)` is called when the user submits a token. */
   constructor({ translate, format, onToken }) {
     this.#translate = translate;
     this.#format = format;

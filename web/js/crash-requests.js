@@ -23,7 +23,6 @@ export class CrashRequests {
     this.#storage = storage;
   }
 
-  /** Stores the token for the next requests. */
   set token(token) {
     this.#storage.setItem(TOKEN_KEY, token);
   }

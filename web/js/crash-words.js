@@ -27,7 +27,6 @@ export class CrashWords {
     return steps;
   }
 
-  /** The rows of the table, the newest crash first. */
   rowsOf(incidents) {
     return incidents.map((incident, index) => this.#cells(incident, index + 1)).reverse();
   }

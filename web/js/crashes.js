@@ -14,7 +14,7 @@ export const By = Object.freeze({ PERSON: "person", CHAOS: "chaos", SOMEBODY: "s
  * crash that is noticed later.
  */
 const REMEMBERED_MS = 60_000;
-/** How long to wait for a replacement. */
+/** A crash without a replacement keeps the timeline running and the polls frequent for this long. */
 const OPEN_MS = 120_000;
 /** A list of replicas older than this is out of date. A hidden page requests the list about every 10 s. */
 const STALE_MS = 15_000;
@@ -35,17 +35,14 @@ export const NO_CRASHES = Object.freeze({
   losses: Object.freeze([]),
 });
 
-/** The crash that was recorded last, or null. */
 export function lastOf({ incidents }) {
   return incidents.at(-1) ?? null;
 }
 
-/** Whether a crash of the last `OPEN_MS` still has no replacement. */
 export function isOpen({ incidents }, now) {
   return incidents.some(({ replacement, askedAt }) => replacement === null && now - askedAt < OPEN_MS);
 }
 
-/** Whether a recent list has a replica that can crash: a ready one that has not crashed already. */
 export function canCrash(crashes, now) {
   return now - crashes.seenAt < STALE_MS && crashes.replicas.some(({ id, state }) => state === READY && !crashOf(crashes, id));
 }
@@ -69,9 +66,9 @@ export function withdrawn(crashes, { id }) {
 }
 
 /**
- * Records a broken session. An announced end is orderly, not a loss. A lost session counts towards the last crash of
- * its replica. If the replica has not crashed, or has come back, the session counts towards each recent request whose
- * victim is not known.
+ * An announced end of a session is orderly, not a loss. A lost session counts towards the last crash of its replica. If
+ * the replica has not crashed, or has come back, the session counts towards each recent request whose victim is not
+ * known.
  */
 export function sessionLost(crashes, event) {
   const { at, replica, isOrderly } = event;
@@ -93,7 +90,6 @@ export function sessionStopped(crashes, event) {
   return each(Incidents.sessionStopped(crashes, event), (incident) => Incidents.sessionStopped(incident, event));
 }
 
-/** Records a list of replicas, and its changes since the previous list. */
 export function replicasSeen(crashes, { at, replicas }) {
   const draining = replicas.filter(({ state }) => state === "draining").map(({ id }) => id);
   let next = { ...crashes, orderly: new Set([...crashes.orderly, ...draining]) };
@@ -104,8 +100,8 @@ export function replicasSeen(crashes, { at, replicas }) {
   return arrived(next, { at, replicas });
 }
 
-// Records a lost replica. If its crash is not known, and every recent request has a victim, this page did not request
-// the crash. Such a crash is noticed late, so its replacement may be ready already.
+// If the crash of the replica is not known, and every recent request has a victim, this page did not request the crash.
+// Such a crash is noticed late, so the replacement of the replica may be ready already.
 function lost(crashes, { at, replica, replicas }) {
   const { incidents } = crashes;
   if (crashOf(crashes, replica)) return crashes;

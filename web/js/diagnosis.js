@@ -4,7 +4,6 @@
 // limit lets occasional requests pass, so refusals are counted under the last cause until two diagnoses in a row find
 // no cause, or until a diagnosis gets no answer.
 
-/** Consecutive failed attempts before a diagnosis. */
 export const SUSPICIOUS_ATTEMPTS = 2;
 /** The minimum time between the end of a diagnosis and the start of the next one. */
 export const DIAGNOSIS_GAP_MS = 5_000;
@@ -36,10 +35,7 @@ export class Diagnosis {
     this.#onRefused = onRefused;
   }
 
-  /**
-   * Records a failure of a session at `url`. `attempt` counts the failures since the back-off was reset, and
-   * `isRefusal` says whether the socket was refused.
-   */
+  /** `attempt` counts the failures since the back-off of the session was reset. */
   async failed({ attempt, url, isRefusal }) {
     const now = this.#timers.now();
     if (isRefusal && this.#found !== null && now < this.#notBefore) this.#onRefused(this.#found);
@@ -63,10 +59,7 @@ export class Diagnosis {
     this.#onFound(cause);
   }
 
-  /**
-   * Clears the cause after a welcome. Later refusals are still counted under it, since other sockets may still be
-   * refused.
-   */
+  /** Clears only `cause`: later refusals are still counted under it, since other sockets may still be refused. */
   welcomed() {
     this.cause = null;
   }

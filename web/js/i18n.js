@@ -6,7 +6,6 @@ const LANGUAGES = {
 };
 const DEFAULT_LANGUAGE = "en";
 
-/** The first language in `wanted` that the page supports, or English. */
 export function chooseLanguage(wanted) {
   for (const tag of wanted ?? []) {
     const language = tag.toLowerCase().split("-")[0];

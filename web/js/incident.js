@@ -27,9 +27,8 @@ export function confirmed(incident, { at, replica, mode }) {
 }
 
 /**
- * Records a broken session. A session that breaks again before it is live counts once. In place of an incident, this
- * function and the next two also accept the state of all crashes, which has the lost sessions of all replicas but no
- * victim.
+ * A session that breaks again before it is live counts once. In place of an incident, this function and the next two
+ * also accept the state of all crashes, which has the lost sessions of all replicas but no victim.
  */
 export function sessionLost(incident, { at, user, replica }) {
   const { victim = null, losses } = incident;

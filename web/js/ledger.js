@@ -64,14 +64,14 @@ export class Ledger {
     if (this.#smiles.delete(keyOf(sender, id))) this.#totals.refused += 1;
   }
 
-  /** Records a new session of the user. Returns false if it may leave a gap in the user's stream. */
+  /** Returns false if the new session may leave a gap in the user's stream. */
   welcomed(user, frame) {
     const vouched = this.#streamOf(user).open(frame);
     this.#judge(user);
     return vouched;
   }
 
-  /** Records an ack. Returns true if it is the first for a smile of this page. */
+  /** Returns true for the first ack of a smile of this page. */
   acked(sender, frame) {
     const stream = this.#streamOf(sender);
     const key = keyOf(sender, frame.id);
@@ -96,7 +96,7 @@ export class Ledger {
     return true;
   }
 
-  /** Records a smile that the user received. Returns true if it is the first delivery of a smile of this page. */
+  /** Returns true for the first delivery of a smile of this page. */
   received(user, frame) {
     const key = keyOf(frame.from, frame.id);
     const fit = this.#streamOf(user).take(frame.offset, key);

@@ -130,7 +130,6 @@ export class Model {
     this.#tell(Run.forgotten);
   }
 
-  /** Applies changed settings to the current run and to chaos. */
   change(settings) {
     const { chaos } = this.settings;
     this.settings = settings;
@@ -161,13 +160,12 @@ export class Model {
     return { outcome, request: id };
   }
 
-  /** Stores the token, and repeats the crash request that waits for one. */
   giveToken(token) {
     this.crashRequests.token = token;
     this.crash(this.crashRequests.waiting);
   }
 
-  /** Shortens the back-offs, and polls now, because the network is back. The server's hints are still honoured. */
+  /** Called when the network is back. The server's hints are still honoured. */
   hurry() {
     this.simulation.hurry();
     this.replicaWatch.ask();
@@ -215,7 +213,6 @@ export class Model {
     return { replicas, isStale: unreachableSince !== null, age: now - (answeredAt ?? now), sessionsOn: this.#sessionsByReplica() };
   }
 
-  /** The contents of a record of the run. */
   get record() {
     const { ledger, counters } = this.simulation;
     return { settings: this.#usedSettings, ...this.run, ledger: ledger.totals, overloads: counters.overloadCauses };

@@ -49,7 +49,6 @@ export class Pacer {
     return indexes;
   }
 
-  /** The time of the next beat, or null when there is none. */
   next() {
     return this.#due.size === 0 ? null : Math.min(...this.#due.values());
   }

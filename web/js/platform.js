@@ -47,8 +47,8 @@ export class Platform {
     this.#recall();
   }
 
-  /** Reads the platform from an answer about the replicas. Older replicas send no platform. */
   seen({ platform, links, replicas }) {
+    // Older replicas send no platform.
     if (!Object.hasOwn(PLATFORMS, platform ?? "")) return;
     if (platform !== this.name) this.#hasHadSeveral = false;
     this.name = platform;
@@ -58,7 +58,6 @@ export class Platform {
     if (kept !== this.#storage.getItem(STORAGE_KEY)) this.#storage.setItem(STORAGE_KEY, kept);
   }
 
-  /** Whether the platform restarts crashed replicas. */
   get heals() {
     return this.name !== null && PLATFORMS[this.name].healing;
   }

@@ -1,7 +1,6 @@
 // Schedules requested paints for the browser's frames, with a gap of at least `FRAME_GAP_MS` between two paints. A
 // hidden tab gets no frames, so a timer triggers its paints.
 
-/** The minimum gap between two requested paints. */
 export const FRAME_GAP_MS = 80;
 /** The gap is at least this many times as long as the last paint, so a slow machine stays responsive. */
 export const GAP_PER_COST = 2;
@@ -49,7 +48,7 @@ export class RenderLoop {
     this.#paintMore = paintMore;
   }
 
-  /** Requests a paint. All requests before the paint share it. */
+  /** All requests before the next paint share it. */
   request() {
     if (this.#pending) return;
     this.#pending = true;

@@ -22,7 +22,6 @@ export class ReplicasView {
   #empty = byId("replicas-empty");
   #cards = new Map();
 
-  /** `onCrash(id)` is called when the user asks to crash a replica. */
   constructor({ translate, format, hueOf, onCrash }) {
     this.#translate = translate;
     this.#format = format;
@@ -30,10 +29,7 @@ export class ReplicasView {
     this.#onCrash = onCrash;
   }
 
-  /**
-   * The list is `age` milliseconds old; `isStale` says whether the last request for it failed for a reason other
-   * than a rate limit. `sessionsOn` maps a replica to the number of the simulated users' sessions on it.
-   */
+  /** Takes what `Model.fleet` returns. */
   paint({ replicas, isStale, sessionsOn, age }) {
     const present = new Set(replicas.map((replica) => replica.id));
     for (const [id, card] of this.#cards) {

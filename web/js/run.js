@@ -35,7 +35,7 @@ export function sampled(run, sample) {
   return { ...run, timeline: sampledTimeline(run.timeline, sample) };
 }
 
-/** Records a broken session. `isOrderly` says whether its end was announced. */
+/** `isOrderly` says whether the end of the session was announced. */
 export function sessionLost(run, event) {
   const { at, replica, isOrderly } = event;
   const next = withLoss(run, event);
@@ -58,7 +58,6 @@ export const crashConfirmed = crashesAfter(Crashes.confirmed);
 
 export const crashRefused = crashesAfter(Crashes.withdrawn);
 
-/** The replica that a requested crash has hit, or null while the replica is unknown. */
 export function victimOf({ crashes }, id) {
   return crashes.incidents.find((incident) => incident.id === id)?.victim ?? null;
 }

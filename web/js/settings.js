@@ -10,9 +10,7 @@ export const DEFAULTS = Object.freeze({ conversations: 10, rate: 5, seed: null, 
 
 const SEED_LIMIT = 2 ** 32;
 
-/**
- * Reads the settings, and whether to start immediately, from an address's query. Defaults replace invalid values.
- */
+/** Defaults replace missing and invalid values. */
 export function settingsOf(search) {
   const query = new URLSearchParams(search);
   const whole = (name, least, most) => {
@@ -32,7 +30,6 @@ export function settingsOf(search) {
   };
 }
 
-/** The query of an address with these settings, optionally with `start`. */
 export function searchOf(settings, { starts = false } = {}) {
   const query = new URLSearchParams();
   for (const [name, usual] of Object.entries(DEFAULTS)) {

@@ -69,15 +69,11 @@ export class SimulatedUser {
     this.#outbox.clear();
   }
 
-  /**
-   * Sends an interrupted smile; if there is none, sends a new smile unless too many smiles are unsettled. Sends nothing
-   * while the session is down. Returns a `Beat`.
-   */
   speak() {
     return this.#outbox.beat(() => this.#answer() ?? this.#compose());
   }
 
-  /** Requests a page of the conversation's history. Returns false without a welcomed connection. */
+  /** Returns false without a welcomed connection. */
   askHistory({ before, limit }) {
     return this.session.send(historyFrame({ with: this.#peer, before, limit }));
   }
@@ -86,7 +82,6 @@ export class SimulatedUser {
     return this.session.state === SessionState.LIVE;
   }
 
-  /** Whether the user has a session on a replica: live, resuming or silent. */
   get isConnected() {
     return CONNECTED.has(this.session.state);
   }

@@ -1,4 +1,4 @@
-// A run: the conversations, their beats, and the shared ledger and counters. Callbacks report changes.
+// A run: the conversations, their beats, and the shared ledger and counters.
 
 import { Conversation } from "./conversation.js";
 import { Counters } from "./counters.js";
@@ -84,14 +84,10 @@ export class Simulation {
     this.run(0, { rate: this.#rate, seed: this.#seed });
   }
 
-  /** Makes waiting sessions reconnect soon, because the backend answers again or the network is back. */
   hurry() {
     for (const user of this.users) user.session.hurry();
   }
 
-  /**
-   * Makes waiting sessions wait at least `wait` milliseconds from now, as a refusal has hinted; 0 means no hint.
-   */
   postpone(wait) {
     for (const user of this.users) user.session.postpone(wait);
   }
@@ -103,7 +99,6 @@ export class Simulation {
     this.#missed = 0;
   }
 
-  /** Stops the run and forgets its numbers. */
   reset() {
     this.stop();
     this.#reset();

@@ -22,7 +22,7 @@ export class ThreadView {
   #rows = new Map();
   #clock = new Intl.DateTimeFormat(document.documentElement.lang, CLOCK);
 
-  /** `onChange()` requests a repaint. `words` has what a `UserView` needs: translate, format, hueOf. */
+  /** `words` has what a `UserView` needs: translate, format, hueOf. */
   constructor({ onChange, ...words }) {
     this.#words = words;
     this.#onChange = onChange;

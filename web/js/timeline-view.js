@@ -43,7 +43,6 @@ export class TimelineView {
     this.#canvas.addEventListener("blur", () => this.#moveTo(null));
     this.#canvas.addEventListener("keydown", (event) => this.#press(event));
     this.#details.addEventListener("toggle", () => this.#paintRows());
-    // Redraws after a change of size or colours.
     new ResizeObserver(() => this.#redraw()).observe(this.#canvas.parentElement);
     addEventListener("resize", () => this.#redraw());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#redraw());
@@ -58,7 +57,6 @@ export class TimelineView {
     this.#paintRows();
   }
 
-  /** The current colours, fonts and sizes of the page. */
   look() {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
@@ -128,7 +126,6 @@ export class TimelineView {
     this.#paintReading();
   }
 
-  // Without a cursor, shows the last sample.
   #paintReading() {
     const { samples } = this.#timeline;
     const last = samples.at(-1)?.at ?? 0;
@@ -158,7 +155,6 @@ export class TimelineView {
     return [GLYPHS[kind], words, replica, count > 1 ? `×${count}` : null].filter((part) => part !== null).join(" ");
   }
 
-  // The samples of the last `SHOWN_MS` as text, newest first; built only while the table is open.
   #paintRows() {
     if (!this.#details.open || this.#timeline === null) return;
     const [, to] = spanOf(this.#timeline);

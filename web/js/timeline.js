@@ -5,7 +5,6 @@
 export const KEPT_MS = 3_600_000;
 /** The longest visible span. */
 export const SHOWN_MS = 180_000;
-/** Past this number of lanes, the lanes of replicas that are gone are dropped; present replicas keep their lanes. */
 export const MOST_LANES = 6;
 /** The minimum time over which a rate is computed: a shorter time, as at a stop, could produce a false peak. */
 const SHORT_MS = 500;
@@ -25,8 +24,8 @@ export const Mark = Object.freeze({
 export const NO_TIMELINE = Object.freeze({ samples: Object.freeze([]), marks: Object.freeze([]), last: null });
 
 /**
- * Adds a sample. `successes` and `overloads` are totals since the start, and `replicas` is [{id, state, sessions}]. The
- * rates of the first sample are 0.
+ * `successes` and `overloads` are totals since the start, and `replicas` is [{id, state, sessions}]. The rates of the
+ * first sample are 0.
  */
 export function sampled(timeline, { at, successes, overloads, replicas }) {
   const { last } = timeline;
@@ -41,7 +40,6 @@ export function sampled(timeline, { at, successes, overloads, replicas }) {
   return { ...since({ samples, marks: timeline.marks }, at - KEPT_MS), last: { at, successes, overloads } };
 }
 
-/** The last `SHOWN_MS` of a timeline, for drawing. */
 export function shownOf({ samples, marks }) {
   return since({ samples, marks }, (samples.at(-1)?.at ?? 0) - SHOWN_MS);
 }
@@ -51,7 +49,7 @@ function since({ samples, marks }, from) {
   return { samples: samples.filter(isRecent), marks: marks.filter(isRecent) };
 }
 
-/** Adds a mark. Marks of one kind on one replica within a second are merged, and their counts added. */
+/** Marks of one kind on one replica within a second are merged, and their counts added. */
 export function marked(timeline, { at, kind, replica = null, count = 1 }) {
   const isSame = (mark) => mark.kind === kind && mark.replica === replica && at - mark.at < 1_000;
   const same = timeline.marks.find(isSame);
@@ -87,8 +85,8 @@ export function spanOf({ samples }, most = SHOWN_MS) {
 }
 
 /**
- * The replicas within the span, in the order in which they first appear. Past the maximum, those that disappeared first
- * are dropped; present replicas are not.
+ * The replicas within the span, in the order in which they first appear. Past `MOST_LANES`, those that disappeared
+ * first are dropped; present replicas are not.
  */
 export function lanesOf({ samples }, [from, to]) {
   const aliveAt = new Map();

@@ -55,7 +55,7 @@ export function viewsOf({ model, translate, format, announcer, onChange }) {
     announcer.tell("revival", isGone ? revival.key : "", isGone ? byId("revival").textContent.trim() : "");
   }
 
-  // Announces the events. Counters are only shown.
+  // Counters are shown, but not announced.
   function announce() {
     const { chaos, run } = model;
     const last = lastOf(run.crashes);

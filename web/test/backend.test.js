@@ -171,7 +171,6 @@ async function nextAsk(parts, wait) {
   }
 }
 
-/** Checks that the next request is sent after exactly `wait` milliseconds. */
 async function asksAfter(parts, wait) {
   const { asked } = parts;
   parts.timers.advance(wait - 1);

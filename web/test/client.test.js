@@ -221,7 +221,6 @@ test("a plain GET finds the cause of a refusal", async () => {
   assert.deepEqual([asked[0], asked[2]], [`${PAGE}ws?user=anna`, "https://chat.example/deep/ws?user=anna"]);
 });
 
-/** Starts a server that runs `answer(request, response)` for each request. Returns the URL of its page. */
 async function pageOf(context, answer) {
   const server = createServer(answer);
   context.after(() => {

@@ -21,10 +21,6 @@ const confirmed = (at, id, replica, mode = "exit") => ["confirmed", { id, at, re
 
 const TWO = after(NO_CRASHES, seen(0, list("ready", "ready")));
 
-/**
- * A crash of be.1, which has the sessions of anna and bruno. Both sessions are live again after 700 ms. The list shows
- * the loss after 900 ms, and a new replica after 4 s.
- */
 function crashedAndBack(at = 1_000) {
   return after(
     TWO,
@@ -183,7 +179,6 @@ test("a replica can crash if it is ready, has not crashed, and is on a recent li
   assert.equal(canCrash(after(one, asked(3_000, 2), confirmed(3_000, 2, "be.2")), 4_000), false);
 });
 
-/** The ids of the replicas that replaced the crashed ones, in the order of the crashes; null without a replacement. */
 const replacements = ({ incidents }) => incidents.map(({ replacement }) => replacement?.id ?? null);
 
 test("without a name or a host, a new replica replaces the replica that crashed first", () => {

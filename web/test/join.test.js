@@ -23,7 +23,6 @@ function hall() {
     return client;
   };
   const sit = (remembered = null, day = DAY) => takeSeat({ users: USERS, remembered, day, random, open });
-  /** Advances the clock in steps of 10 ms, for at most 100 s, until the promise is resolved. Returns the result. */
   const within = async (promise) => {
     let result;
     promise.then((value) => (result = { value }));

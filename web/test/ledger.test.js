@@ -4,7 +4,6 @@ import { Ledger, verdictOf } from "../js/ledger.js";
 import { Fit, Stream } from "../js/client/stream.js";
 import { welcome } from "./support.js";
 
-/** A ledger of Anna and Bruno, both welcomed at offset 100. */
 function pair() {
   const ledger = new Ledger();
   ledger.welcomed("anna", welcome({ offset: 100 }));

@@ -93,7 +93,7 @@ test("a rate is the mean growth per second over its window", () => {
   assert.equal(rate.update(21_000, 1_000), 37.5);
 });
 
-/** A render loop and the frames that it requested. A frame takes `cost` milliseconds. */
+/** A frame takes `cost` milliseconds. */
 function renderLoop({ cost = 0 } = {}) {
   const timers = new FakeTimers();
   const frames = [];

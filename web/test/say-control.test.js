@@ -3,7 +3,6 @@ import test from "node:test";
 import { SayControl } from "../js/say-control.js";
 import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 
-/** The form, the elements that the form uses, and a backend. */
 function staged() {
   const nodes = { "say-as": { value: "anna" }, "say-text": { value: "" }, "say-result": { textContent: "" } };
   const form = new EventTarget();

@@ -1,7 +1,6 @@
 // Fakes for tests: a manual clock, seeded random numbers, a socket without a network, and a small backend with the main
 // parts of the protocol.
 
-/** A clock that only a test advances. */
 export class FakeTimers {
   #now = 0;
   #timers = new Set();
@@ -20,7 +19,6 @@ export class FakeTimers {
     return this.#timers.size;
   }
 
-  /** Advances the clock by `ms` milliseconds, and runs the due timers in order. */
   advance(ms) {
     const end = this.#now + ms;
     for (let timer = this.#nextBefore(end); timer !== null; timer = this.#nextBefore(end)) {
@@ -31,10 +29,6 @@ export class FakeTimers {
     this.#now = end;
   }
 
-  /**
-   * Advances the clock in steps of `step` milliseconds until the condition holds. Throws if it does not hold within
-   * `limit` milliseconds.
-   */
   advanceUntil(condition, limit = 60_000, step = 10) {
     for (let waited = 0; waited <= limit; waited += step) {
       if (condition()) return;
@@ -52,10 +46,7 @@ export class FakeTimers {
   }
 }
 
-/**
- * Returns a random number generator (mulberry32). Its numbers are at least 0 and below 1, and the same for the same
- * seed.
- */
+/** Returns a mulberry32 generator. Its numbers are at least 0 and below 1. */
 export function seededRandom(seed) {
   let state = seed >>> 0;
   return () => {
@@ -66,7 +57,7 @@ export function seededRandom(seed) {
   };
 }
 
-/** A socket without a network. `sent` has the parsed frames, and `closedWith` the code of a close by the client. */
+/** `sent` has the parsed frames, and `closedWith` the code of a close by the client. */
 export class FakeSocket {
   readyState = 0;
   onmessage = null;
@@ -112,10 +103,9 @@ const LATENCY_MS = 8;
 const RETRY_AFTER_MS = 40;
 
 /**
- * One or more replicas, by default one, that share one log in memory. They send smiles and acks in offset order, except
- * acks with `duplicate: true`, and support resumes, histories and crashes. `capacity` is in smiles per second for each
- * replica. A ping gets no answer. A test can set `loses`, which selects smiles that are acked, but not pushed to live
- * sessions; a resume or a history still returns them.
+ * Replicas that share one log in memory. They send smiles and acks in offset order, except acks with `duplicate: true`.
+ * `capacity` is in smiles per second for each replica. A ping gets no answer. A test can set `loses`, which selects
+ * smiles that are acked, but not pushed to live sessions; a resume or a history still returns them.
  */
 export class FakeBackend {
   #timers;
@@ -166,7 +156,6 @@ export class FakeBackend {
     this.#timers.after(restartAfter, () => this.#addReplica());
   }
 
-  /** Replaces the log with an empty one of a new epoch, and closes every session with the close code 1012. */
   replaceLog() {
     this.epoch = `${this.epoch}+`;
     this.#log = [];

@@ -3,7 +3,7 @@ import test from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { PageTimers, SLOT_MS } from "../js/client/timers.js";
 
-/** A worker that records the messages that it receives. `ring(slot)` wakes the page. */
+/** `ring(slot)` wakes the page. */
 class FakeWorker {
   static last;
   asked = [];

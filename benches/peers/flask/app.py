@@ -19,7 +19,6 @@ from flask import Flask, jsonify, request
 STORE = urlsplit(os.environ["STORE"])
 ON_SQLITE = STORE.scheme == "sqlite"
 
-# The maximum number of smiles in the answer to a poll.
 PAGE = 200
 
 SQLITE_TABLE = """CREATE TABLE IF NOT EXISTS smiles (
@@ -50,7 +49,6 @@ def connect():
 
 
 def run(statement, *values):
-    """Runs one statement on the connection of this thread."""
     if not hasattr(of_this_thread, "connection"):
         of_this_thread.connection = connect()
     cursor = of_this_thread.connection.cursor()
@@ -70,14 +68,12 @@ def send():
 
 @app.get("/newest")
 def newest():
-    """Returns the number of the newest smile in the store, or 0."""
     (number,) = run("SELECT COALESCE(MAX(number), 0) FROM smiles").fetchone()
     return jsonify(number)
 
 
 @app.get("/smiles")
 def receive():
-    """Returns the smiles to `user` with numbers greater than `after`, oldest first and at most PAGE."""
     rows = run(
         "SELECT number, sender, id, smile, at FROM smiles WHERE receiver = ? AND number > ? ORDER BY number LIMIT ?",
         request.args["user"], int(request.args["after"]), PAGE,

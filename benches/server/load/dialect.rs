@@ -20,7 +20,6 @@ pub(crate) enum Dialect {
     Polling,
 }
 
-/// The meaning of a text frame.
 #[derive(Clone, Copy)]
 pub(super) enum Meaning {
     /// A smile is durable, or was echoed.
@@ -31,12 +30,10 @@ pub(super) enum Meaning {
     Refusal(Duration),
     /// The frame must be answered with this text.
     Probe(&'static [u8]),
-    /// Any other frame, which is ignored.
     Other,
 }
 
 impl Dialect {
-    /// The WebSocket path for this user.
     pub(super) fn path(self, user: &str) -> String {
         match self {
             Self::SocketIo => format!("/socket.io/?EIO=4&transport=websocket&user={user}"),
@@ -44,7 +41,6 @@ impl Dialect {
         }
     }
 
-    /// Appends the frame of a smile to `text`. The id of the smile consists of the two numbers in `id`.
     pub(super) fn write_smile(self, text: &mut String, id: (u32, u64), to: &str) {
         let (run, number) = id;
         let written = match self {

@@ -2,25 +2,19 @@
 
 use std::ops::Range;
 
-/// The first byte of an unfragmented text frame.
+// The first bytes of unfragmented frames (RFC 6455, section 5.2).
 pub(super) const TEXT: u8 = 0x81;
-/// The first byte of a ping.
 pub(super) const PING: u8 = 0x89;
-/// The first byte of a pong.
 pub(super) const PONG: u8 = 0x8a;
-/// The first byte of a close frame.
 pub(super) const CLOSE: u8 = 0x88;
 
-/// A frame in a buffer.
 pub(super) struct Frame {
-    /// The first byte. Once a session is open, the load ignores all frames except unfragmented text frames, pings and
-    /// close frames.
+    /// Once a session is open, the load ignores all frames except unfragmented text frames, pings and close frames.
     pub(super) first: u8,
-    /// The range of the payload.
     pub(super) payload: Range<usize>,
 }
 
-/// Appends a client frame. The masking key is zero, so the payload is unchanged, but the server still unmasks it.
+/// The masking key is zero, so the payload is unchanged, but the server still unmasks it.
 pub(super) fn write(buffer: &mut Vec<u8>, first: u8, payload: &[u8]) {
     const MASKED: u8 = 0x80;
     /// Announces a 16-bit length.
@@ -36,7 +30,6 @@ pub(super) fn write(buffer: &mut Vec<u8>, first: u8, payload: &[u8]) {
     buffer.extend_from_slice(payload);
 }
 
-/// Parses the server frame at this position, if it is complete.
 pub(super) fn read(buffer: &[u8], start: usize) -> Option<Frame> {
     let header = buffer.get(start..start + 2)?;
     let (length, begin) = match header[1] {

@@ -12,7 +12,6 @@ use tokio::net::TcpStream;
 
 use super::tally::Tally;
 
-/// The pause after an empty answer to a poll.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// A user's connection, which is kept alive between requests.
@@ -30,7 +29,6 @@ impl Connection {
         Ok(Self { stream, address, user: user.to_owned(), tally })
     }
 
-    /// Sends smiles one by one to the user `to` until the time `until`.
     pub(super) async fn send(mut self, to: String, until: Instant) -> std::io::Result<()> {
         let (run, user) = (rand::random::<u32>(), self.user.clone());
         for number in 0_u64.. {
@@ -52,12 +50,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads the number of the newest smile in the store.
     pub(super) async fn newest(&mut self) -> std::io::Result<u64> {
         Ok(serde_json::from_str(&self.get("/newest").await?)?)
     }
 
-    /// Polls for the user's incoming smiles with numbers greater than `last`, until the future is dropped.
+    /// Polls until the future is dropped.
     pub(super) async fn poll(mut self, mut last: u64) -> std::io::Result<()> {
         loop {
             let answer = self.get(&format!("/smiles?user={}&after={last}", self.user)).await?;
@@ -74,7 +71,6 @@ impl Connection {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address)).await
     }
 
-    /// Sends a request and returns the body of the response.
     async fn ask(&mut self, request: &str) -> std::io::Result<String> {
         self.stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();

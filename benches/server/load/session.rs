@@ -18,11 +18,9 @@ const READ: usize = 8 * 1024;
 pub(super) struct Session {
     stream: TcpStream,
     dialect: Dialect,
-    /// The receiver of this session's smiles.
     to: String,
     /// The prefix of the ids of this session's smiles.
     run: u32,
-    /// The number of the next smile.
     next: u64,
     /// The send times of the unanswered smiles, oldest first.
     waiting: VecDeque<Instant>,
@@ -35,7 +33,6 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Opens a session for this user, and waits for the frames that the server sends first in this dialect.
     pub(super) async fn open(
         address: std::net::SocketAddr,
         dialect: Dialect,
@@ -166,7 +163,6 @@ impl Session {
         }
     }
 
-    /// Handles all complete frames in the buffer.
     fn hear(&mut self) {
         let now = Instant::now();
         let mut start = 0;

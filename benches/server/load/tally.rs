@@ -5,10 +5,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// The report of the load.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct Outcome {
-    /// Smiles sent.
     pub(crate) sent: u64,
     /// Smiles acked or echoed.
     pub(crate) answers: u64,
@@ -18,13 +16,10 @@ pub(crate) struct Outcome {
     pub(crate) refused: u64,
     /// Time from the start of sending until every sender has finished, or until the time limit for the last answers.
     pub(crate) seconds: f64,
-    /// Median latency from a smile to its ack or echo.
     pub(crate) p50_millis: f64,
-    /// 99th percentile of the latency from a smile to its ack or echo.
     pub(crate) p99_millis: f64,
 }
 
-/// The running counters.
 pub(super) struct Tally {
     sent: u64,
     delivered: u64,
@@ -43,7 +38,6 @@ impl Tally {
         self.sent += 1;
     }
 
-    /// Counts an ack or an echo.
     pub(super) fn answered(&mut self, after: Duration) {
         self.latencies.saturating_record(after.as_micros().try_into().unwrap_or(u64::MAX));
     }
@@ -56,7 +50,6 @@ impl Tally {
         self.refused += 1;
     }
 
-    /// The report for a run of this duration.
     pub(super) fn outcome(&self, elapsed: Duration) -> Outcome {
         let millis = |percent| self.latencies.value_at_quantile(percent) as f64 / 1_000.0;
         Outcome {

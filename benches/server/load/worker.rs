@@ -13,14 +13,12 @@ use super::session::Session;
 use super::tally::Tally;
 use crate::helper;
 
-/// The argument that starts the load process.
 pub(crate) const ROLE: &str = "--be-the-load";
 
 /// The time limit for the last answers, counted from the end of sending.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Executes the plan. All sessions are tasks on one thread, because the load on SQLite has only one CPU if processes
-/// can be pinned.
+/// All sessions are tasks on one thread, because the load on SQLite has only one CPU if processes can be pinned.
 pub(crate) fn work() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
@@ -35,7 +33,6 @@ pub(crate) fn work() {
     });
 }
 
-/// Runs sessions over WebSockets; returns the time from the first smile until [`finished`] returns.
 async fn sessions(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
     let mut open = Vec::new();
     for number in 0..plan.sessions {
@@ -58,7 +55,6 @@ async fn sessions(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
     began.elapsed()
 }
 
-/// Runs polling users; returns the time from the first smile until [`finished`] returns.
 async fn polling(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
     let mut open = Vec::new();
     for number in 0..plan.sessions {

@@ -12,7 +12,6 @@ use crate::mysql::MySql;
 use crate::pinning;
 use crate::process::folder;
 
-/// The number of synchronous writes. Their median time is reported.
 const WRITES: u64 = 200;
 
 /// The date and the facts about the machine, by their names in the template.

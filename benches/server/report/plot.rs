@@ -43,7 +43,6 @@ const LINE: &str = "#d5d8dc";
 /// An opaque background, so that the plot is readable on any page.
 const PAPER: &str = "#ffffff";
 
-/// One of the two scales.
 struct Scale {
     left: f64,
     lowest: f64,
@@ -69,7 +68,7 @@ impl Scale {
     }
 }
 
-/// Draws the bars, grouped by name. `times_of` says which processes the CPU time includes.
+/// `times_of` says which processes the CPU time includes.
 pub(super) fn draw(title: &str, times_of: &str, bars: &[Bar]) -> Document {
     let mut names: Vec<&str> = Vec::new();
     for bar in bars {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Waits for MySQL, then creates the chat's database and account, with the grants of docker/mysql-grants.sql. Keeps a
-# database or an account that already exists. Both names are those in the settings of the chat.
+# Waits for MySQL, then creates the chat's database and account, with the grants of docker/mysql-grants.sql. Both names
+# are those in the settings of the chat.
 
 set -euo pipefail
 

@@ -15,7 +15,7 @@ on_every_database! {
     ids_are_found_while_their_segment_moves_from_memory_into_the_index,
 }
 
-/// The expected log: the offsets by sender and id, the smiles in order, and the last offset.
+/// The expected log.
 #[derive(Default)]
 struct Known {
     offsets: HashMap<(UserName, SmileId), Offset>,
@@ -34,7 +34,7 @@ impl Known {
         self.offsets.get(&(smile.from.clone(), smile.id.clone())).copied()
     }
 
-    /// Sends smiles of one sender through a replica and checks the answers.
+    /// All smiles must have the same sender.
     async fn send(&mut self, replica: &Replica, smiles: &[NewSmile]) {
         let expected: Vec<Answer> = smiles
             .iter()
@@ -57,7 +57,6 @@ impl Known {
         }
     }
 
-    /// Picks a stored smile, either near the head or anywhere in the log.
     fn repeat(&self, random: &mut StdRng) -> NewSmile {
         let stored = self.order.len();
         let gap = match random.random_range(0..4) {

@@ -39,7 +39,6 @@ fn trigger(database: &Database, event: &str, table: &str, row: &str) -> String {
     }
 }
 
-/// Copies the index into tables whose names begin with `name`.
 async fn save(database: &Database, name: &str) {
     database.run(&format!("CREATE TABLE {name}_conversations AS SELECT * FROM index_conversations")).await;
     database.run(&format!("CREATE TABLE {name}_ids AS SELECT * FROM index_ids")).await;
@@ -54,7 +53,6 @@ async fn restore(database: &Database) {
     database.run(&format!("UPDATE log_state SET indexed = {CUT}")).await;
 }
 
-/// The number of rows in which the index differs from the complete index.
 async fn differing_rows(database: &Database) -> i64 {
     let mut sum = 0;
     for table in ["conversations", "ids"] {
@@ -103,7 +101,6 @@ async fn grow(database: &Database, smiles: &[NewSmile]) {
     replica.kill().await;
 }
 
-/// Opens the index, and checks that the trigger interrupts the write.
 async fn open_until_cut(database: &Database, cut: &str) {
     let store = database.open().await;
     let opened = index::open(&store, Arc::default(), Arc::new(Metrics::new())).await;

@@ -7,7 +7,6 @@ on_every_database! {
     a_segment_that_the_index_has_lost_is_derived_again,
 }
 
-/// Waits until the index has both segments again.
 async fn until_whole(store: &Store) {
     let whole = async {
         while store.indexed().await.unwrap() < 2 {

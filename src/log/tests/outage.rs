@@ -174,8 +174,7 @@ async fn while_the_index_is_stalled_every_smile_is_stored_or_shed() {
     store_one(&replica, "after", stored as u64 + 2).await;
 }
 
-/// Sends batches of ten unique smiles until `stop`, each after the answers to the previous batch and a pause of 5 ms
-/// for each refusal among them. Returns the offsets of the stored smiles by id.
+/// Returns the offsets of the stored smiles by id.
 async fn send_until(stop: CancellationToken, replica: Replica, writer: usize) -> BTreeMap<String, Offset> {
     let mut stored = BTreeMap::new();
     for batch in 0_u32.. {
@@ -231,7 +230,7 @@ async fn a_killed_mysql_loses_no_acked_smile_and_stores_no_refused_one() {
     }
     let log = whole_log(&store).await;
     let log: BTreeMap<_, _> = log.into_iter().map(|smile| (smile.id.as_str().to_owned(), smile.offset)).collect();
-    assert_eq!(log, acked, "the log differed from the acked smiles");
+    assert_eq!(log, acked);
     drop(database);
     script("stop", MYSQL_TO_KILL).await;
 }

@@ -17,7 +17,7 @@ use crate::store::{SEGMENT, Store, StoreError};
 use crate::tail::{Follower, Tail};
 use crate::telemetry::Metrics;
 
-/// Maximum number of smiles in flight during one call to [`Replica::send`]. It is below the capacity of an outbox.
+/// Below the capacity of an outbox.
 const MAX_IN_FLIGHT: usize = 200;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,6 @@ impl Answer {
     }
 }
 
-/// The parts of a replica, and its tasks.
 pub(super) struct Replica {
     pub(super) store: Store,
     pub(super) tail: Arc<Tail>,
@@ -49,15 +48,13 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    /// Starts a replica with an indexer.
     pub(super) async fn start(store: Store) -> Self {
         let mut replica = Self::without_indexer(store).await;
         replica.start_indexer();
         replica
     }
 
-    /// Starts a replica whose indexer does not run, and whose filters are not loaded, until a call to
-    /// [`Replica::start_indexer`].
+    /// The indexer does not run, and the filters are not loaded, until a call to [`Replica::start_indexer`].
     pub(super) async fn without_indexer(store: Store) -> Self {
         let metrics = Arc::new(Metrics::new());
         let hub = Arc::new(Hub::default());
@@ -76,13 +73,12 @@ impl Replica {
         self.tasks.spawn(indexer.run());
     }
 
-    /// Aborts the tasks and closes the store.
     pub(super) async fn kill(mut self) {
         self.tasks.shutdown().await;
         self.store.close().await;
     }
 
-    /// Waits until a task ends, and returns its result. A task ends only when it fails.
+    /// Waits until a task ends. A task ends only when it fails.
     pub(super) async fn ended(&mut self) -> Result<(), StoreError> {
         self.tasks.join_next().await.expect("the replica should have tasks").expect("no task should panic")
     }
@@ -97,7 +93,6 @@ impl Replica {
         tokio::time::timeout(PATIENCE, indexed).await.expect("the index should catch up");
     }
 
-    /// Waits until the log accepts smiles again after a fault.
     pub(super) async fn until_smiles_are_accepted(&self) {
         let accepted = async {
             while self.queue.waiting.lock().pressure.check(Instant::now(), 0).is_err() {
@@ -107,7 +102,7 @@ impl Replica {
         tokio::time::timeout(PATIENCE, accepted).await.expect("the log should accept smiles");
     }
 
-    /// Sends each smile once, up to [`MAX_IN_FLIGHT`] at a time. Returns the answers in the order of the smiles.
+    /// Returns the answers in the order of the smiles.
     pub(super) async fn send(&self, smiles: &[NewSmile]) -> Vec<Answer> {
         let mut answers = Vec::new();
         for some in smiles.chunks(MAX_IN_FLIGHT) {
@@ -117,7 +112,6 @@ impl Replica {
         answers
     }
 
-    /// Sends the smiles through one session per sender.
     async fn send_at_once(&self, smiles: &[NewSmile]) -> Vec<Answer> {
         let mut sessions: HashMap<UserName, Session> = HashMap::new();
         for smile in smiles {
@@ -190,8 +184,7 @@ impl Session {
         Self { subscription, user: user.clone(), offset: replica.tail.cursor(), in_flight: HashMap::new() }
     }
 
-    /// Takes the contents of the outbox, and catches up if the outbox overflowed. If several smiles in flight have the
-    /// same id, an answer goes to the oldest of them.
+    /// If several smiles in flight have the same id, an answer goes to the oldest of them.
     async fn answers(&mut self, replica: &Replica) -> Vec<(usize, Answer)> {
         let taken = self.subscription.take().await;
         let mut answers = Vec::new();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::*;
 
-/// Identifies a smile: sender and id.
+/// Sender and id.
 type Key = (String, String);
 
 fn key(from: &str, id: &str) -> Key {

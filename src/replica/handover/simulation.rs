@@ -8,7 +8,6 @@ use rand::{RngExt, SeedableRng};
 use super::tests::replica;
 use super::*;
 
-/// Time step of the simulation.
 const STEP_MS: u64 = 100;
 
 /// How long the proxy takes to find a new replica.
@@ -26,10 +25,8 @@ const SETTLING_SECONDS: u64 = 30;
 /// After [`SETTLING_SECONDS`], no session may move for this long.
 const QUIET_SECONDS: u64 = 60;
 
-/// Number of seeds for each scenario.
 const SEEDS: u64 = 8;
 
-/// The proxy's balancing policy.
 #[derive(Clone, Copy, Debug)]
 enum Proxy {
     LeastConnections,
@@ -86,7 +83,6 @@ impl Simulation {
         }
     }
 
-    /// Stops all but the first `count` replicas. The sessions of the stopped replicas resume on the remaining ones.
     fn stop_all_but(&mut self, count: usize) {
         for member in self.members.split_off(count) {
             self.leave(member.sessions);
@@ -114,7 +110,6 @@ impl Simulation {
         }
     }
 
-    /// The replica that the proxy selects for a session.
     fn choose(&mut self) -> usize {
         let found = |member: &Member| self.now_ms - member.started_ms >= FOUND_AFTER_MS;
         let mut found: Vec<usize> = (0..self.members.len()).filter(|place| found(&self.members[*place])).collect();

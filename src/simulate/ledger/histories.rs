@@ -21,7 +21,6 @@ struct History {
     seen: Vec<usize>,
     /// The unanswered smiles that each seat has sent for the first time in its current session.
     waiting: Vec<Vec<Beat>>,
-    /// The number of the next smile of each seat.
     next: Vec<usize>,
     entries: Vec<Entry>,
 }

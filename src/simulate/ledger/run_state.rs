@@ -20,8 +20,8 @@ pub struct Rereading {
 }
 
 impl Ledger {
-    /// Adds a reader of a user's stream. The reader starts at the lowest offset at which one of the user's seats
-    /// began its first session on the run's log.
+    /// Adds a reader of a user's stream. The reader starts at the lowest offset at which one of the user's seats began
+    /// its first session on the run's log.
     ///
     /// Returns `None` if no session of the user began on the run's log, or if no smile of the run is known to be in the
     /// stream.
@@ -59,8 +59,8 @@ impl Ledger {
         self.done == self.plan.seats() && self.open == 0 && self.caught_up()
     }
 
-    /// Whether every stream has reached the last smile of the run that is known to belong to it. An earlier smile that
-    /// the stream lacks by then is lost.
+    /// Whether every stream has reached the last of the run's smiles that are known to belong to that stream. An
+    /// earlier smile that the stream lacks by then is lost.
     pub fn caught_up(&self) -> bool {
         self.streams.iter().all(|stream| match self.heads.get(&stream.user) {
             None => true,

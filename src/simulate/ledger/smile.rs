@@ -11,7 +11,6 @@ pub(super) struct SentSmile {
     pub offered_at: Duration,
     /// Its offset in the log, once any session has received it in a smile frame or an ack.
     pub offset: Option<Offset>,
-    /// What its sender knows about it.
     pub outcome: Outcome,
     /// Whether it was written and has not been answered since.
     pub in_flight: bool,
@@ -35,7 +34,6 @@ pub(super) enum Outcome {
 }
 
 impl SentSmile {
-    /// A smile that has not been written yet.
     pub(super) fn new(offered_at: Duration) -> Self {
         Self {
             offered_at,
@@ -52,7 +50,6 @@ impl SentSmile {
         self.written.is_some()
     }
 
-    /// Records a transmission, the first one or a repeat.
     pub(super) fn write(&mut self, place: Place) {
         self.uncertain |= self.in_flight;
         self.in_flight = true;

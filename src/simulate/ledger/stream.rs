@@ -44,7 +44,6 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The number of the session in its stream.
     pub(super) fn session(self) -> u32 {
         self.session
     }
@@ -81,12 +80,10 @@ impl Stream {
         }
     }
 
-    /// The stream of a reader, which must receive everything above `start` up to `until`.
     pub(super) fn rereading(user: UserName, start: Offset, until: Offset) -> Self {
         Self { start: Some(start), until, offset: start, ..Self::new(user) }
     }
 
-    /// Records a session that starts at `offset`.
     pub(super) fn begin_session(&mut self, offset: Offset, foreign: bool) {
         self.sessions += 1;
         self.written = 0;
@@ -98,23 +95,20 @@ impl Stream {
         }
     }
 
-    /// Stops expecting any offset.
     pub(super) fn expect_nothing(&mut self) {
         self.until = Offset(0);
     }
 
-    /// Stops expecting offsets above the highest received one.
     pub(super) fn expect_no_more(&mut self) {
         self.until = self.offset;
     }
 
-    /// The place of the next transmission.
     pub(super) fn next_place(&mut self) -> Place {
         self.written += 1;
         Place { session: self.sessions, number: self.written }
     }
 
-    /// Receives an offset. `ours` says whether the offset belongs to a smile of this run and must be remembered.
+    /// `ours` says whether the offset belongs to a smile of this run and must be remembered.
     pub(super) fn advance(&mut self, offset: Offset, ours: bool) -> Advance {
         if offset == self.offset || self.has_received(offset) {
             return Advance::Again;
@@ -141,14 +135,12 @@ impl Stream {
         self.known.insert(offset);
     }
 
-    /// Whether the stream never began, or has reached `head` or its own end. A stream that has reached one of them is
-    /// required to hold every expected smile up to there.
+    /// Whether the stream never began and so has nothing to receive, or its last session is on the run's log and has
+    /// reached `head` or `until`.
     pub(super) fn is_past(&self, head: Offset) -> bool {
-        // A stream that never began has nothing to receive.
         self.start.is_none() || (!self.foreign && self.offset >= head.min(self.until))
     }
 
-    /// Whether this offset was received or learned.
     pub(super) fn knows(&self, offset: Offset) -> bool {
         self.has_received(offset) || self.known.contains(&offset)
     }
@@ -158,7 +150,7 @@ impl Stream {
         self.received.last().is_some_and(|&last| last >= offset) && self.received.binary_search(&offset).is_ok()
     }
 
-    /// The `expected` offsets that the stream lacks although it must hold them.
+    /// The offsets in `expected`, which must ascend, that the stream lacks although it must hold them.
     pub(super) fn missing<'a, T>(&self, expected: &'a [(Offset, T)]) -> Vec<&'a (Offset, T)> {
         let Some(start) = self.start else { return Vec::new() };
         let mut received = self.received.iter().peekable();

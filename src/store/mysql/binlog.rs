@@ -27,9 +27,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Silence after which the connection counts as dead: two missed heartbeats plus a margin.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// The server's binary log settings and version, whether it is read-only, whether its commits wait for a MySQL replica
-/// after they are in the binary log, its identity, and the name of the database as the server spells it, which may
-/// differ from the configured name in case.
+/// The fifth column says whether commits wait for a MySQL replica after they are in the binary log. The last column is
+/// the name of the database as the server spells it, which may differ from the configured name in case.
 const SETTINGS: &str = "
     SELECT @@GLOBAL.log_bin, @@GLOBAL.binlog_format, VERSION(), @@GLOBAL.read_only, EXISTS (
         SELECT * FROM performance_schema.global_variables WHERE variable_value = 'ON'
@@ -41,7 +40,7 @@ const SETTINGS: &str = "
 
 type Settings = (u8, String, String, u8, bool, String, Option<String>);
 
-/// The table whose rows are batches. All statements spell its name like this.
+/// All statements spell the name of this table like this.
 const TABLE: &[u8] = b"log_batches";
 
 /// The positions of the columns `token` and `payload` in the table.
@@ -188,7 +187,6 @@ async fn event(stream: &mut BinlogStream) -> Result<Event, StoreError> {
     }
 }
 
-/// The token and the payload of a row.
 fn read(row: &BinlogRow) -> Option<(i64, &[u8])> {
     let BinlogValue::Value(Value::Int(token)) = row.as_ref(TOKEN)? else { return None };
     let BinlogValue::Value(Value::Bytes(payload)) = row.as_ref(PAYLOAD)? else { return None };

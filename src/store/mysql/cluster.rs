@@ -26,7 +26,7 @@ const RENEW: &str = "
         smiles_per_second = renewal.smiles_per_second, draining = renewal.draining, behind = renewal.behind,
         following = renewal.following";
 
-/// Lists the replicas, longest uptime first, since numbers follow the order of registration.
+/// Longest uptime first, since numbers follow the order of registration.
 const LIST: &str = "
     SELECT CONCAT(name, '.', number) AS id, name, host, node, version, capacity, obeys, draining, behind, sessions,
         smiles_per_second, following, crash,
@@ -35,8 +35,8 @@ const LIST: &str = "
         TIMESTAMPDIFF(MICROSECOND, renewed_at, UTC_TIMESTAMP(3)) DIV 1000 AS age
     FROM leases ORDER BY number";
 
-/// Requests a crash of the replica with this id. The last parameter says whether this request replaces a pending one.
-/// If it does not, the second of two concurrent requests for one replica changes nothing.
+/// The last parameter says whether this request replaces a pending one. If it does not, the second of two concurrent
+/// requests for one replica changes nothing.
 const ASK: &str = "UPDATE leases SET crash = ? WHERE CONCAT(name, '.', number) = ? AND (crash IS NULL OR ?)";
 
 impl MySql {
@@ -98,8 +98,8 @@ impl MySql {
     }
 
     /// Among the replicas for which [`ReplicaRecord::can_crash`] holds, requests a crash of the one with the longest
-    /// uptime. If another request reaches that replica first, tries the next one. Returns the id; `None` if there is no
-    /// such replica. The replica finds the request in its own row.
+    /// uptime, and returns its id. If another request reaches that replica first, tries the next one. The replica finds
+    /// the request in its own row.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]; a request may have been stored nevertheless.
@@ -133,7 +133,7 @@ impl MySql {
 
 impl FromRow<'_, MySqlRow> for ReplicaRecord {
     fn from_row(row: &MySqlRow) -> sqlx::Result<Self> {
-        // If the clock was set back, an age may be negative. A negative age counts as zero.
+        // If the clock was set back, an age may be negative.
         let age = |column| row.try_get::<i64, &str>(column).map(|age| age.max(0).unsigned_abs());
         let (following, crash): (Option<&str>, Option<&str>) = (row.try_get("following")?, row.try_get("crash")?);
         let following = following.and_then(|following| following.parse().ok());

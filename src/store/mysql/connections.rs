@@ -54,7 +54,6 @@ pub(in crate::store) struct Connections {
     under_way: Mutex<Vec<i64>>,
 }
 
-/// A connection in use.
 pub(super) struct PooledConnection<'connections> {
     session: MySqlSession,
     connections: &'connections Connections,
@@ -75,7 +74,7 @@ impl Connections {
         Self { server, most, places, idle, under_way: Mutex::default() }
     }
 
-    /// Takes an idle connection, or opens one. Waiters for a place are served in order, and fail after [`ANSWER`].
+    /// Waiters for a place are served in order, and fail after [`ANSWER`].
     pub(super) async fn take(&self) -> sqlx::Result<PooledConnection<'_>> {
         let place = tokio::time::timeout(ANSWER, self.places.acquire()).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
@@ -91,9 +90,8 @@ impl Connections {
         Ok(PooledConnection { session, connections: self, _place: place })
     }
 
-    /// Takes the connection that became idle last. Returns `None` if no connection is idle, or if that connection is
-    /// dead, has been idle for too long or belongs to an earlier generation: the connections that became idle before it
-    /// are no better.
+    /// Tries only the connection that became idle last. If that connection is dead, has been idle for too long or
+    /// belongs to an earlier generation, the connections that became idle before it are no better.
     async fn take_idle(&self) -> Option<MySqlSession> {
         let (mut idle, since) = self.idle.lock().pop()?;
         if idle.generation != self.server.generation() {
@@ -151,7 +149,7 @@ impl Connections {
         self.take().await?.ask(question).await
     }
 
-    /// The rows that an idempotent statement selects. The caller guarantees that the literals in it are safe.
+    /// Only for idempotent statements. The caller guarantees that the literals in `text` are safe.
     pub(in crate::store) async fn rows<Row>(&self, text: &str) -> sqlx::Result<Vec<Row>>
     where
         Row: for<'row> FromRow<'row, MySqlRow>,
@@ -161,15 +159,14 @@ impl Connections {
         self.ask(read).await?.iter().map(Row::from_row).collect()
     }
 
-    /// Executes idempotent statements. Returns the number of matching rows, changed or not, summed over the statements.
-    /// The caller guarantees that the literals in them are safe.
+    /// Only for idempotent statements. Returns the number of matching rows, changed or not, summed over the statements.
+    /// The caller guarantees that the literals in `text` are safe.
     pub(super) async fn execute(&self, text: &str) -> sqlx::Result<u64> {
         let write =
             async |mut connection: MySqlConnection| Ok((connection.execute(statements(text)).await?, connection));
         Ok(self.ask(write).await?.rows_affected())
     }
 
-    /// Refuses further use and closes the idle connections.
     pub(super) async fn close(&self) {
         self.places.close();
         let idle = std::mem::take(&mut *self.idle.lock());
@@ -180,8 +177,8 @@ impl Connections {
 }
 
 impl PooledConnection<'_> {
-    /// Runs `question`, and keeps the connection after success. An error that shows that the server is not the primary
-    /// discards all connections. The wait ends early when all connections are discarded.
+    /// Discards all connections after an error that shows that the server is not the primary. The wait for the answer
+    /// ends early when all connections are discarded.
     pub(super) async fn ask<T, Answer>(self, question: impl FnOnce(MySqlConnection) -> Answer) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
@@ -219,8 +216,7 @@ impl PooledConnection<'_> {
     }
 }
 
-/// Waits for an answer, and fails if it does not arrive within `time`. After that failure, the connection must not be
-/// used again.
+/// After a timeout, the connection must not be used again.
 pub(super) async fn within<T, E: From<io::Error>>(
     time: Duration,
     answer: impl Future<Output = Result<T, E>>,

@@ -6,16 +6,15 @@ use super::{MySql, NOW, statements};
 use crate::store::index::{IndexStep, encode_places, list};
 use crate::store::{StoreError, integer};
 
-/// Maximum number of conversations in one statement. All places of a segment take at most 8 KiB, so the values fit into
-/// one write, as those of a batch do ([`BatchLimit::MYSQL`](crate::store::BatchLimit)).
+/// All places of a segment take at most 8 KiB, so the values of one statement fit into one write, as those of a batch
+/// do ([`BatchLimit::MYSQL`](crate::store::BatchLimit)).
 const CONVERSATIONS_PER_STATEMENT: usize = 256;
 
-/// Maximum number of blocks of ids in one statement. A block takes about 2 KiB, so the values fit into one write.
+/// A block takes about 2 KiB, so the values of one statement fit into one write.
 const BLOCKS_PER_STATEMENT: usize = 6;
 
 impl MySql {
-    /// Claims the index, or extends the claim, for only 1 s, so that the claim of a dead or frozen replica expires.
-    /// Returns `false` while the claim of another replica lasts.
+    /// A claim lasts only 1 s, so that the claim of a dead or frozen replica expires.
     pub(in crate::store) async fn claim_index(&self, claimant: i64) -> Result<bool, StoreError> {
         let claim = format!(
             "UPDATE log_state SET indexer = {claimant}, indexer_until = {NOW} + 1000 \

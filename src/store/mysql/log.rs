@@ -11,7 +11,7 @@ use crate::store::{Append, AppendError, StoreError, integer};
 /// Error 1053, server shutdown, is not among them, since MySQL may have committed before the shutdown.
 const NOT_STORED: [u16; 9] = [1021, 1044, 1049, 1114, 1142, 1205, 1213, 1305, 1370];
 
-/// Results of the procedure `append_batch` (`sql/mysql/0020_append_batch.sql`).
+/// Results of the procedure `append_to_log` (`sql/mysql/0023_append_to_log.sql`).
 const DONE: i64 = 0;
 const OCCUPIED: i64 = 1;
 
@@ -21,7 +21,6 @@ const REACHED: Duration = Duration::from_millis(800);
 /// The error for a missing table: the database was dropped and created again.
 const NO_TABLE: u16 = 1146;
 
-/// Converts the error of a failed read of the log.
 pub(in crate::store) fn read_error(error: sqlx::Error) -> StoreError {
     if number(&error) == Some(NO_TABLE) { StoreError::Replaced } else { error.into() }
 }
@@ -30,7 +29,7 @@ impl MySql {
     pub(in crate::store) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
         let pooled = within(REACHED, self.appending.take()).await;
         let pooled = pooled.map_err(|error| AppendError::NotBegun(error.into()))?;
-        let call = sqlx::query_scalar("CALL append_batch(?, ?, ?, ?, ?, ?)")
+        let call = sqlx::query_scalar("CALL append_to_log(?, ?, ?, ?, ?, ?)")
             .bind(batch.previous.map(|previous| integer(previous.first.0)))
             .bind(batch.previous.map(|previous| previous.token))
             .bind(integer(batch.key.first.0))
@@ -56,8 +55,7 @@ impl MySql {
         Ok(append)
     }
 
-    /// Finds out whether the batch at this offset is the given one: an earlier attempt may have succeeded without an
-    /// answer.
+    /// An earlier attempt, whose answer was lost, may have appended the batch at this offset.
     async fn compare_token(&self, batch: &NewBatch) -> Result<Append, AppendError> {
         let tokens: sqlx::Result<Vec<(i64,)>> = self.rows(&batch.select_token()).await;
         match tokens.map_err(|error| AppendError::InDoubt(error.into()))?[..] {

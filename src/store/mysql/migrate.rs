@@ -19,7 +19,6 @@ use crate::store::carry_over::{NEXT_ROWS, next_step};
 use crate::store::user_directory::UserDirectory;
 use crate::store::{StoreError, hash_key};
 
-/// Pause between two attempts to open the database.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Minimum interval between log lines about a wait.
@@ -32,12 +31,11 @@ const MIGRATING: Duration = Duration::from_mins(1);
 /// Lets the statements of an upgrade take a long time, since no user waits for them.
 const PATIENCE: &str = "SET lock_wait_timeout = 50, innodb_lock_wait_timeout = 50, max_execution_time = 0";
 
-/// Waits at most 1 s for the lock of this database. With the digest, the name of the lock stays within the limit of 64
-/// characters.
+/// With the digest, the name of the lock stays within the limit of 64 characters.
 const LOCK: &str = "SELECT GET_LOCK(CONCAT('smilingchat tables ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
 
-/// Removes the rows of incomplete migrations. Since this replica holds the lock, no other replica is running them: a
-/// crash, an error or a timeout interrupted them. Migrations are idempotent, so they can run again.
+/// Since this replica holds the lock, no other replica is running the incomplete migrations: a crash, an error or a
+/// timeout interrupted them. Migrations are idempotent, so they can run again.
 const FORGET_HALF: &str = "DELETE FROM _sqlx_migrations WHERE NOT success";
 
 const COUNT_OLD_TABLES: &str = "
@@ -62,7 +60,7 @@ const NO_TLS: &str = "the server offers no TLS, and without TLS this program can
 /// The users, and the key of the hashes in the index.
 pub(super) type Opened = (UserDirectory, [u8; 16]);
 
-/// Upgrades the database and reads its constant data. Waits for MySQL, and logs what it waits for.
+/// Upgrades the database and reads its constant data.
 pub(super) async fn open(server: &MySqlServer) -> Result<Opened, StoreError> {
     let (mut said, mut denied): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
@@ -123,8 +121,7 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     })
 }
 
-/// Converts up to 20,000 smiles of an earlier version into batches, or drops the old tables once all are converted.
-/// Returns `false` if the database has no old tables.
+/// Runs one step of the conversion. Returns `false` if the database has no old tables.
 async fn carry_over(connection: &mut MySqlConnection, directory: &UserDirectory) -> Result<bool, sqlx::Error> {
     if sqlx::query_scalar::<_, i64>(COUNT_OLD_TABLES).fetch_one(&mut *connection).await? == 0 {
         return Ok(false);

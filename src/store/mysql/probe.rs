@@ -49,8 +49,8 @@ pub(super) async fn run(server: Weak<MySqlServer>, mut overdue: watch::Receiver<
     }
 }
 
-/// Starts one probe after another until the server answers, even with a refusal. Any error other than a timeout counts
-/// as an answer. Returns `None` once the store is dropped.
+/// Starts one probe after another until the server answers. Any error other than a timeout counts as an answer. Returns
+/// `None` once the store is dropped.
 async fn until_it_answers(server: &Weak<MySqlServer>) -> Option<()> {
     // A panic in a probe counts as an answer.
     let (since, mut probes) = (Instant::now(), JoinSet::new());

@@ -18,8 +18,7 @@ use crate::config::{MySqlUrl, secret};
 /// Time limit of a ping.
 const ALIVE: Duration = Duration::from_millis(300);
 
-/// The query that checks the server of a new connection. Unlike [`SET_UP`], it also works on servers that this store
-/// then refuses, such as `MariaDB`.
+/// Unlike [`SET_UP`], this query also works on servers that this store then refuses, such as `MariaDB`.
 const ABOUT: &str = "
     SELECT VERSION(), CAST(@@read_only AS SIGNED), CAST(@@log_bin AND @@binlog_format = 'STATEMENT' AS SIGNED)";
 
@@ -43,12 +42,10 @@ pub(super) struct MySqlServer {
     uuid: Mutex<String>,
     /// The generation of new connections. Connections of an earlier generation are discarded.
     pub(super) generation: watch::Sender<u64>,
-    /// Whether an answer is overdue. An overdue answer starts a probe. Until the server answers a probe, nothing else
-    /// opens a connection.
+    /// An overdue answer starts a probe. Until the server answers a probe, nothing else opens a connection.
     pub(super) overdue: watch::Sender<bool>,
 }
 
-/// A connection to the server. MySQL calls it a session.
 pub(super) struct MySqlSession {
     pub(super) connection: MySqlConnection,
     pub(super) id: i64,
@@ -67,7 +64,6 @@ impl MySqlServer {
         within(ANSWER, self.open()).await.inspect_err(|error| self.failed(error))
     }
 
-    /// Whether the server answers a ping over this connection within [`ALIVE`].
     pub(super) async fn answers_ping(&self, connection: &mut MySqlConnection) -> bool {
         within(ALIVE, connection.ping()).await.inspect_err(|error| self.failed(error)).is_ok()
     }
@@ -153,8 +149,7 @@ fn not_primary() -> sqlx::Error {
     io::Error::other("the server is read-only, so it is not the primary").into()
 }
 
-/// Whether this store supports this version of MySQL. With 8.0, replicas cannot follow the binary log, so they poll the
-/// log.
+/// With 8.0, replicas cannot follow the binary log, so they poll the log.
 fn is_supported(version: &str) -> bool {
     let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
     matches!((numbers.next(), numbers.next()), (Some(8), Some(0 | 4)) | (Some(9), Some(_)))

@@ -16,14 +16,14 @@ use crate::store::{Batch, BatchKey, integer};
 const MISSED: usize = 16;
 
 /// Takes the lock, then selects the last published batch, without its payload, and the batches after it. One prepared
-/// statement, since its parsing would lengthen every turn. MySQL materializes the derived table first, so the snapshot
+/// statement, since parsing it would lengthen every turn. MySQL materializes the derived table first, so the snapshot
 /// holds what the lock's previous holder has committed.
 ///
 /// The wait of at most 150 ms is longer than a few commits take, and too short for a user to notice. It also outlasts
 /// the stall of a commit that misses a wake-up: if `innodb_log_writer_threads` is off, such a commit stalls for 100 ms
 /// (`log_self_write_up_to` in MySQL's `storage/innobase/log/log0write.cc`).
 ///
-/// The connection holds the lock until the procedure `append_batch` or [`MySql::end_turn`] releases it.
+/// The connection holds the lock until the procedure `append_to_log` or [`MySql::end_turn`] releases it.
 const TAKE_TURN: &str = "
     SELECT /*+ MAX_EXECUTION_TIME(150) */ token, IF(first > ?, payload, '')
     FROM (
@@ -54,7 +54,6 @@ pub(super) struct PeerAppends {
 }
 
 impl PeerAppends {
-    /// Records an append of `count` smiles at `first`.
     pub(super) fn appended(&mut self, first: Offset, count: usize, now: Instant) {
         if first != self.end.next() {
             self.met_at = Some(now);
@@ -63,7 +62,6 @@ impl PeerAppends {
         self.may_hold = false;
     }
 
-    /// Whether to take the lock before an append.
     fn takes_turns(&self, now: Instant) -> bool {
         let lately = |at: Option<Instant>| at.is_some_and(|at| now.duration_since(at) < RECENT);
         lately(self.met_at) && !lately(self.kept_waiting_at)
@@ -71,10 +69,8 @@ impl PeerAppends {
 }
 
 impl MySql {
-    /// Waits for the lock if other replicas append too, unless an attempt has failed within [`RECENT`]. The next
-    /// successful append or [`MySql::end_turn`] releases the lock. Returns at most [`MISSED`] batches that other
-    /// replicas have appended after `last`; this replica's next batch follows them. An append without the lock is just
-    /// as safe, so every wait here is short.
+    /// Returns at most [`MISSED`] batches that other replicas have appended after `last`; this replica's next batch
+    /// follows them. An append without the lock is just as safe, so the wait for the lock is short.
     pub(in crate::store) async fn take_turn(&self, last: Option<BatchKey>) -> Vec<Batch> {
         let turns = self.peer_appends.lock().takes_turns(Instant::now());
         let Some(last) = last.filter(|_| turns) else { return Vec::new() };
@@ -97,8 +93,7 @@ impl MySql {
         }
     }
 
-    /// Waits for the lock and reads the batches after `last`. Dropping the future closes the connection, which releases
-    /// the lock.
+    /// Dropping the future closes the connection, which releases the lock.
     async fn ask_for_turn(&self, last: BatchKey) -> sqlx::Result<Vec<Batch>> {
         let first = integer(last.first.0);
         let question = sqlx::query_as(TAKE_TURN).bind(first).bind(first).bind(integer(MISSED + 1));
@@ -134,7 +129,7 @@ mod tests {
         let mut peer_appends = PeerAppends::default();
         peer_appends.appended(Offset(1), 3, start);
         peer_appends.appended(Offset(4), 2, start);
-        assert!(!peer_appends.takes_turns(start), "turns were taken although no other replica appended");
+        assert!(!peer_appends.takes_turns(start));
         peer_appends.appended(Offset(8), 1, start);
         peer_appends.appended(Offset(9), 1, start + RECENT / 2);
         assert!(peer_appends.takes_turns(start + RECENT / 2));

@@ -6,15 +6,15 @@ use super::Sqlite;
 use crate::store::index::{IndexStep, encode_places, list};
 use crate::store::{StoreError, integer};
 
-/// Maximum number of blocks of ids in one transaction, about 32 KiB.
+/// These blocks take about 32 KiB.
 const BLOCKS_PER_TRANSACTION: usize = 16;
 
-/// Maximum number of conversations in one transaction. All places of a segment take at most 8 KiB.
+/// All places of a segment take at most 8 KiB.
 const CONVERSATIONS_PER_TRANSACTION: usize = 256;
 
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
-/// Number of segments between two checkpoints. The write-ahead log grows by about 10 MiB in between.
+/// The write-ahead log grows by about 10 MiB between two checkpoints.
 const SEGMENTS_PER_CHECKPOINT: u64 = 16;
 
 impl Sqlite {

@@ -4,18 +4,13 @@ use super::{Sqlite, explain};
 use crate::store::batch::NewBatch;
 use crate::store::{Append, AppendError, integer};
 
-/// Inserts a batch in three cases: the log holds its previous batch; retention has removed everything before the new
-/// batch; or the new batch names no previous batch, and the log is empty or has a batch at the same offset. In each
-/// case, a batch that already has this offset, even the same batch, makes the insert violate the primary key.
+/// Inserts a batch if the log holds its previous batch, or if retention has removed exactly what comes before it. In
+/// either case, a batch that already has this offset, even the same batch, makes the insert violate the primary key.
 const INSERT: &str = "
     INSERT INTO log_batches (first, smiles, token, appended_at, payload)
     SELECT ?1, ?2, ?3, CAST(unixepoch('subsec') * 1000 AS INTEGER), ?4
-    WHERE IIF(
-        ?5 IS NULL,
-        NOT EXISTS (SELECT 1 FROM log_batches WHERE first <> ?1) OR EXISTS (SELECT 1 FROM log_batches WHERE first = ?1),
-        EXISTS (SELECT 1 FROM log_batches WHERE first = ?5 AND smiles = ?1 - ?5 AND token = ?6)
-            OR EXISTS (SELECT 1 FROM log_state WHERE trimmed = ?1 - 1)
-    )";
+    WHERE EXISTS (SELECT 1 FROM log_batches WHERE first = ?5 AND smiles = ?1 - ?5 AND token = ?6)
+        OR EXISTS (SELECT 1 FROM log_state WHERE trimmed = ?1 - 1)";
 
 impl Sqlite {
     pub(in crate::store) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {

@@ -10,8 +10,8 @@ const START: &str = "UPDATE log_state SET starts = starts + 1 RETURNING hash_key
 
 const IS_THERE: &str = "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'smiles_before_batches'";
 
-/// Runs the migrations, converts the smiles of an earlier version and counts this start. Returns the users, the key of
-/// [`IdHash`](crate::store::IdHash), and the count of starts, as in [`Sqlite::starts`](super::Sqlite::starts).
+/// Counts this start. Returns the users, the key of [`IdHash`](crate::store::IdHash), and the count of starts, as in
+/// [`Sqlite::starts`](super::Sqlite::starts).
 pub(super) async fn open(connection: &mut SqliteConnection) -> sqlx::Result<(UserDirectory, [u8; 16], i64)> {
     sqlx::migrate!("sql/sqlite").run_direct(None, connection, false).await?;
     let users = sqlx::query_as("SELECT id, name, face FROM users ORDER BY id").fetch_all(&mut *connection).await?;

@@ -29,7 +29,6 @@ const BEFORE: (i64, i64) = (4, 10);
 
 const EPOCH: &str = "00112233445566778899aabbccddeeff";
 
-/// Row ids and names of the senders and receivers in these tests.
 const USERS: [(u32, &str); 4] = [(1, "anna"), (2, "bruno"), (64, "viola"), (33, "greta")];
 
 /// MySQL's error for a missing table, and its SQLSTATE.
@@ -39,8 +38,7 @@ const NO_TABLE_STATE: &str = "42S02";
 /// The time of offset 0, in milliseconds since 1970. Each smile is 7 ms later than the previous one.
 const START: i64 = 1_795_410_000_000;
 
-/// Fills a database as the previous version would. The log ends at `head`, and retention has removed all smiles up to
-/// `trimmed`. Returns the remaining smiles.
+/// Fills a database as the previous version would. Returns the smiles that retention has not removed.
 pub(crate) async fn fill_previous_version(database: &Database, trimmed: u64, head: u64) -> Vec<Smile> {
     migrate(database, BEFORE).await;
     let mut smiles = Vec::new();
@@ -233,7 +231,7 @@ async fn a_start_that_was_interrupted_anywhere_is_completed_by_the_next(database
         trimming.await.unwrap();
     }
     let kept = usize::try_from(trimmed.0).unwrap();
-    assert_eq!(log.len() + kept, offsets, "the log lacked smiles or held additional ones");
+    assert_eq!(log.len() + kept, offsets);
     assert!(log[..smiles.len() - kept] == smiles[kept..]);
     append(&store, &["next"]).await;
 }
@@ -244,7 +242,7 @@ async fn carried_over_smiles_keep_their_age(database: &Database) {
     let age = Timestamp::now().0 - smiles[2500].at.0;
     let kept = Duration::from_millis(age.unsigned_abs());
     let (trimmed, removed) = store.trim(kept, 99).await.unwrap().unwrap();
-    assert_eq!((trimmed, removed), (Offset(2000), 2000), "the removed batches were not those that were old enough");
+    assert_eq!((trimmed, removed), (Offset(2000), 2000));
 }
 
 #[tokio::test]
@@ -300,6 +298,6 @@ async fn a_replica_of_the_previous_version_can_no_longer_append() {
     let epoch: String = sqlx::query_scalar("SELECT epoch FROM log").fetch_one(&mut older).await.unwrap();
     assert_ne!(epoch, EPOCH);
     let renewal = sqlx::raw_sql("UPDATE replicas SET renewed_at = 1").execute(&mut older).await;
-    assert!(renewal.is_err(), "the older replica renewed its lease");
+    assert!(renewal.is_err());
     assert_eq!(database.open().await.log_state().await.unwrap().head, Offset(30));
 }

@@ -16,12 +16,11 @@ use super::environment::{clean_up, database_name, server_url};
 use crate::config::{MySqlUrl, StoreUrl};
 use crate::store::Store;
 
-/// One database for one test.
 #[derive(Debug)]
 pub(crate) enum Database {
     /// A file in this folder.
     Sqlite(tempfile::TempDir),
-    /// A database on a server. Dropping this value drops the database.
+    /// Dropping this value drops the database.
     MySql(MySqlUrl),
 }
 
@@ -30,12 +29,11 @@ impl Database {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
-    /// A new MySQL database, or `None` if the tests with MySQL are skipped on purpose.
+    /// Returns `None` if the tests with MySQL are skipped on purpose.
     pub(crate) async fn mysql() -> Option<Self> {
         Some(Self::mysql_at(&server_url()?).await)
     }
 
-    /// A new database on the MySQL server at this URL.
     pub(crate) async fn mysql_at(server: &str) -> Self {
         let Ok(StoreUrl::MySql(server)) = server.parse() else {
             panic!("the URL of the server must be mysql://USER:PASSWORD@HOST:PORT/DATABASE")
@@ -84,7 +82,6 @@ impl Database {
         connection
     }
 
-    /// A new connection outside the store.
     pub(crate) async fn connect(&self) -> sqlx::MySqlConnection {
         let Self::MySql(url) = self else { panic!("only a MySQL database has a server") };
         options(url).connect().await.unwrap()

@@ -16,7 +16,7 @@ async fn several_replicas_can_start_at_the_same_time() {
     let stores = futures_util::future::join_all((0..8).map(|_| database.open())).await;
     let first = stores[0].log_state().await.unwrap();
     for store in &stores {
-        assert_eq!(store.log_state().await.unwrap(), first, "the replicas opened different logs");
+        assert_eq!(store.log_state().await.unwrap(), first);
         assert_eq!(store.users().len(), 256);
     }
 }
@@ -29,7 +29,8 @@ async fn migrations_that_a_crash_interrupted_are_run_again() {
     let state = before.log_state().await.unwrap();
     before.close().await;
     let lost = "DROP TABLE leases; DELETE FROM users WHERE id > 7;
-        UPDATE _sqlx_migrations SET success = FALSE WHERE version IN (2, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22)";
+        UPDATE _sqlx_migrations SET success = FALSE
+        WHERE version IN (2, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23)";
     database.run(lost).await;
     let after = database.open().await;
     assert_eq!(after.users().len(), 256);
@@ -169,10 +170,10 @@ async fn the_database_clock_decides_what_is_old() {
     append(&store, &["old"]).await;
     append(&store, &["young"]).await;
     grow_old(&database, 1).await;
-    assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(1), 1)), "the first smile was not the only old one");
+    assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(1), 1)));
     assert_eq!(store.trim(day, 9).await.unwrap(), None);
     mysql.shift_clock(-year + 86_401).await;
-    assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(2), 1)), "the second smile was not old after a day");
+    assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(2), 1)));
 }
 
 #[tokio::test]

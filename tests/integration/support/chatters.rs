@@ -36,14 +36,12 @@ const PACE: Duration = Duration::from_millis(100);
 /// The pause after each failed attempt to open a session.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// The users of one test.
 pub(crate) struct Chatters {
     stop: CancellationToken,
     users: JoinSet<()>,
 }
 
 impl Chatters {
-    /// Starts the users, which send smiles to these replicas and record every ack in the ledger.
     pub(crate) fn start(replicas: &[SocketAddr], ledger: &Ledger) -> Self {
         let stop = CancellationToken::new();
         let mut users = JoinSet::new();
@@ -55,7 +53,6 @@ impl Chatters {
         Self { stop, users }
     }
 
-    /// Stops the users and waits until the last smile of each is acked.
     pub(crate) async fn end(self) {
         self.stop.cancel();
         within("the last smiles are acked", self.users.join_all()).await;
@@ -90,9 +87,8 @@ impl Chatter {
         }
     }
 
-    /// Sends a smile once, over a new session if none is open. Returns the offset if the smile is acked. After a
-    /// temporary error, waits as long as the hint says and returns `None`. Also returns `None` if no session opens, or
-    /// if the session ends or hangs.
+    /// Sends a smile once. Returns `None` if no session opens, if the session ends or hangs, or if the smile is refused
+    /// temporarily; in the last case, first waits as long as the hint says.
     async fn send(&mut self, id: &str, smile: &str) -> Option<u64> {
         let mut client = match self.client.take() {
             Some(client) => client,
@@ -114,13 +110,11 @@ impl Chatter {
                     return None;
                 }
                 Ok(Event::Frame(_)) => {}
-                // A session that ended or hangs is abandoned.
                 Ok(Event::Closed(_) | Event::Broken) | Err(_) => return None,
             }
         }
     }
 
-    /// Opens a session on the next replica. If that fails, pauses and returns `None`.
     async fn open(&mut self) -> Option<TestClient> {
         let replica = self.replicas[self.at % self.replicas.len()];
         self.at += 1;

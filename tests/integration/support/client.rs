@@ -1,5 +1,5 @@
-//! A test client: raw JSON over a WebSocket. It shares no types with the server, so it detects mistakes in the
-//! server's types.
+//! A test client: raw JSON over a WebSocket. It shares no types with the server, so it detects mistakes in the server's
+//! types.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -21,35 +21,28 @@ const SMALL_BUFFER_BYTES: u32 = 4096;
 /// about 8 MB, more than the system's buffers hold.
 pub(crate) const UNREAD_HISTORIES: u32 = 150;
 
-/// An event on a connection.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// A text frame, decoded as JSON.
     Frame(Value),
-    /// A close frame with its code, 1005 if it has none.
+    /// The code of a close frame, or 1005 if the frame has none.
     Closed(u16),
     /// The end of the connection without a close frame.
     Broken,
 }
 
-/// One session.
 pub(crate) struct TestClient {
     socket: WebSocketStream<TcpStream>,
-    /// The first frame.
     pub(crate) welcome: Value,
-    /// Where acks are recorded.
     ledger: Ledger,
     /// For each id, the receiver and the faces of the first smile that was sent with that id.
     sent: HashMap<String, (String, String)>,
 }
 
 impl TestClient {
-    /// Opens a fresh session of `user`.
     pub(crate) async fn connect(address: SocketAddr, user: &str) -> Self {
         Self::open(address, &format!("?user={user}")).await.expect("the session opens")
     }
 
-    /// Opens a session that resumes after the offset `after` of `epoch`.
     pub(crate) async fn resume(address: SocketAddr, user: &str, after: u64, epoch: &str) -> Self {
         let query = format!("?user={user}&after={after}&epoch={epoch}");
         Self::open(address, &query).await.expect("the session opens")
@@ -62,7 +55,6 @@ impl TestClient {
         Self::over(stream, address, query).await
     }
 
-    /// Opens a fresh session of `user` with a small receive buffer.
     pub(crate) async fn with_small_buffer(address: SocketAddr, user: &str) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(SMALL_BUFFER_BYTES).expect("a small buffer");
@@ -82,18 +74,15 @@ impl TestClient {
         Ok(client)
     }
 
-    /// Records the acks of this session in a ledger that the test checks.
     pub(crate) fn recording(mut self, ledger: &Ledger) -> Self {
         self.ledger = ledger.clone();
         self
     }
 
-    /// The offset in `welcome`.
     pub(crate) fn offset(&self) -> u64 {
         offset(&self.welcome)
     }
 
-    /// The epoch in `welcome`.
     pub(crate) fn epoch(&self) -> String {
         self.welcome["epoch"].as_str().expect("welcome has an epoch").to_owned()
     }
@@ -102,7 +91,6 @@ impl TestClient {
         self.welcome["recovered"].as_bool().expect("welcome has `recovered`")
     }
 
-    /// Sends a text frame. Fails if the connection is broken.
     pub(crate) async fn try_send(&mut self, text: &str) -> Result<(), String> {
         if let Ok(frame) = serde_json::from_str::<Value>(text)
             && let (Some(id), Some(to), Some(faces)) =
@@ -114,7 +102,6 @@ impl TestClient {
         sent.map_err(|error| error.to_string())
     }
 
-    /// Sends a text frame. Panics if the connection is broken.
     pub(crate) async fn send_text(&mut self, text: &str) {
         self.try_send(text).await.expect("the connection is open");
     }
@@ -123,12 +110,11 @@ impl TestClient {
         self.send_text(&frame.to_string()).await;
     }
 
-    /// Sends a smile without waiting for the answer.
     pub(crate) async fn send_smile(&mut self, id: &str, to: &str) {
         self.send(smile(id, to)).await;
     }
 
-    /// Sends a new smile, whose ack must be the next frame. Returns the smile's offset.
+    /// Sends a new smile, whose ack must be the next frame.
     pub(crate) async fn smile(&mut self, id: &str, to: &str) -> u64 {
         self.send_smile(id, to).await;
         let ack = self.expect("ack").await;
@@ -136,8 +122,7 @@ impl TestClient {
         offset(&ack)
     }
 
-    /// Sends a smile until it is acked. Before each repeat, waits as long as the hint of the `overloaded` error says.
-    /// Returns the smile's offset. Panics on any other frame.
+    /// Sends a smile until it is acked. Panics on any frame other than an ack or an `overloaded` error.
     pub(crate) async fn persist(&mut self, id: &str, to: &str) -> u64 {
         loop {
             self.send_smile(id, to).await;
@@ -150,7 +135,7 @@ impl TestClient {
     }
 
     /// Sends smiles without waiting for each answer, and repeats those refused as `overloaded` until all are acked.
-    /// Returns the highest offset. Panics on any other frame.
+    /// Returns the highest offset.
     pub(crate) async fn persist_all(&mut self, mut ids: Vec<String>, to: &str) -> u64 {
         let mut last = 0;
         while !ids.is_empty() {
@@ -194,7 +179,6 @@ impl TestClient {
         }
     }
 
-    /// Records the ack of a smile, with the content that was first sent with its id.
     fn record(&mut self, frame: &Value) {
         if frame["type"] == "ack"
             && let Some(id) = frame["id"].as_str()
@@ -205,7 +189,6 @@ impl TestClient {
         }
     }
 
-    /// The next frame.
     pub(crate) async fn next(&mut self) -> Value {
         match self.event().await {
             Event::Frame(frame) => frame,
@@ -213,15 +196,12 @@ impl TestClient {
         }
     }
 
-    /// The next frame, which must be of this type.
     pub(crate) async fn expect(&mut self, kind: &str) -> Value {
         let frame = self.next().await;
         assert_eq!(frame["type"], kind, "another frame arrived: {frame}");
         frame
     }
 
-    /// The next frame, which must be an error with this code and a message. The error must have a hint if and only if
-    /// the code is a temporary one.
     pub(crate) async fn expect_error(&mut self, code: &str) -> Value {
         let frame = self.expect("error").await;
         assert_eq!(frame["code"], code, "the error had another code: {frame}");
@@ -271,7 +251,7 @@ impl TestClient {
         }
     }
 
-    /// Adds 200 large smiles to the conversation with `to`. A history frame with all of them is about 53 kB.
+    /// A history frame with all these smiles is about 53 kB.
     pub(crate) async fn fill_a_history(&mut self, to: &str) {
         let faces = "😶\u{200d}🌫\u{fe0f}".repeat(8);
         for number in 0..200 {
@@ -281,8 +261,6 @@ impl TestClient {
         }
     }
 
-    /// Requests [`UNREAD_HISTORIES`] histories of the conversation with `peer`, each of at most 200 smiles, and reads
-    /// none of them.
     pub(crate) async fn ask_without_reading(&mut self, peer: &str) {
         for _ in 0..UNREAD_HISTORIES {
             self.send(json!({"type": "history", "with": peer, "limit": 200})).await;
@@ -295,7 +273,7 @@ impl TestClient {
         while let Event::Frame(_) = self.event().await {}
     }
 
-    /// Reads the whole conversation with `peer` page by page. Returns it in the order of the log.
+    /// The whole conversation with `peer`, in the order of the log.
     pub(crate) async fn history(&mut self, peer: &str) -> Vec<Value> {
         let mut all: Vec<Value> = Vec::new();
         loop {
@@ -316,19 +294,16 @@ impl TestClient {
     }
 }
 
-/// A `smile` frame with one face.
 pub(crate) fn smile(id: &str, to: &str) -> Value {
     json!({"type": "smile", "id": id, "to": to, "smile": "😀"})
 }
 
-/// Waits as long as the hint of an `overloaded` error says. Panics on any other answer.
 async fn wait_for_hint(answer: &Value) {
     assert_eq!(answer["code"], "overloaded", "the answer was not `overloaded`: {answer}");
     let wait = answer["retry_after_ms"].as_u64().expect("a hint");
     tokio::time::sleep(Duration::from_millis(wait)).await;
 }
 
-/// The offset of a frame.
 pub(crate) fn offset(frame: &Value) -> u64 {
     let offset = frame["offset"].as_u64().unwrap_or_else(|| panic!("{frame} has no offset"));
     assert!(offset < 1 << 53, "offset {offset} was not below 2^53");

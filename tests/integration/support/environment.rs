@@ -4,13 +4,11 @@
 use std::process::Command;
 use std::time::Duration;
 
-/// The environment variable with the URL of the MySQL server.
 const SERVER: &str = "TEST_MYSQL_URL";
 
 /// The value of `TEST_MYSQL_URL` that makes the tests skip MySQL.
 const LEFT_OUT: &str = "none";
 
-/// The URL of the MySQL server; `None` if `TEST_MYSQL_URL` is `none`. Panics if that variable is not set.
 pub(crate) fn server_url() -> Option<String> {
     let server = std::env::var(SERVER).unwrap_or_else(|_| {
         panic!("{SERVER} is not set: set it to the URL that scripts/mysql start prints, or to {LEFT_OUT} to skip MySQL")
@@ -18,7 +16,6 @@ pub(crate) fn server_url() -> Option<String> {
     (server != LEFT_OUT).then_some(server)
 }
 
-/// A name for a new database.
 pub(crate) fn database_name() -> String {
     format!("chat_test_{:016x}", rand::random::<u64>())
 }
@@ -33,8 +30,7 @@ pub(crate) fn clean_up(limit: Duration, work: impl Future + Send + 'static) {
     let _ = cleaning.join();
 }
 
-/// Runs `scripts/mysql` for a server whose data is in this folder. Does not let the script create a container.
-/// Returns what the script prints. Panics if the script fails.
+/// Runs `scripts/mysql`, without a container, for a server whose data is in this folder. Returns its output.
 pub(crate) async fn script(command: &'static str, folder: &'static str) -> String {
     let run = move || {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql");

@@ -16,7 +16,6 @@ use super::{eventually, get_json};
 /// The options of every replica: no rate limits for smiles, and rebalancing on, as behind a load-balancing proxy.
 const OPTIONS: [(&str, &str); 3] = [("capacity", "0"), ("session-rate", "0"), ("rebalance", "on")];
 
-/// One replica of a fleet.
 pub(crate) struct Member {
     name: String,
     /// The address for clients.
@@ -35,7 +34,6 @@ impl Member {
         Self { name: format!("be{number}"), listen: free_address(), store, network, process: None }
     }
 
-    /// Starts the replica and waits until it is ready.
     pub(crate) async fn start(&mut self) {
         let listen = self.listen.to_string();
         let own = [("replica", self.name.as_str()), ("listen", &listen)];
@@ -47,19 +45,16 @@ impl Member {
         self.process.as_mut().expect("the replica was not running")
     }
 
-    /// The address of the operations listener.
     pub(crate) fn ops_address(&self) -> SocketAddr {
         self.process.as_ref().expect("the replica was not running").ops_address
     }
 
-    /// Stops the replica with a drain.
     pub(crate) async fn stop(&mut self) {
         let mut process = self.process.take().expect("the replica was not running");
         process.signal("TERM").await;
         assert!(process.exit().await.success());
     }
 
-    /// Kills the replica with SIGKILL.
     pub(crate) async fn kill(&mut self) {
         self.process.take().expect("the replica was not running").kill().await;
     }
@@ -72,26 +67,23 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Starts `count` replicas concurrently on this database, and waits until all are ready.
     pub(crate) async fn start(count: usize, database: TestDatabase) -> Self {
         let mut members = join_all((1..=count).map(|number| Member::new(number, &database))).await;
         join_all(members.iter_mut().map(Member::start)).await;
         Self { members, database }
     }
 
-    /// The addresses for clients.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.members.iter().map(|member| member.listen).collect()
     }
 
-    /// Simulates 12 conversations, each at 8 smiles per second, over all replicas for `seconds`. Checks and returns
-    /// the report as [`Self::simulate_conversations`] does.
+    /// Simulates 12 conversations, each at 8 smiles per second, as [`Self::simulate_conversations`] does.
     pub(crate) fn simulate(&self, seconds: u32, seed: u64) -> impl Future<Output = Value> + use<> {
         self.simulate_conversations(12, 8, seconds, seed)
     }
 
-    /// Simulates conversations, each at `rate` smiles per second, over all replicas for `seconds`. Returns the
-    /// simulator's report. Panics unless the report shows no fault and more than 100 smiles, all acked.
+    /// Simulates conversations, each at `rate` smiles per second, over all replicas. Returns the simulator's report,
+    /// which must show no fault and more than 100 smiles, all acked.
     pub(crate) fn simulate_conversations(
         &self,
         conversations: u32,
@@ -152,12 +144,10 @@ impl Fleet {
         .await;
     }
 
-    /// The number of lines that each replica has logged.
     pub(crate) fn lines(&mut self) -> Vec<usize> {
         self.members.iter_mut().map(|member| member.process().log().lines().count()).collect()
     }
 
-    /// Waits until every replica follows the binary log of the server at this URL.
     pub(crate) async fn until_followed(&self, server: &str) {
         let name = self.database.name();
         let readers = format!(
@@ -170,8 +160,7 @@ impl Fleet {
         .await;
     }
 
-    /// Waits until each replica is ready, and compares each user's whole stream across replicas. All streams together
-    /// must have more than 100 frames; each smile is in two streams.
+    /// Compares each user's whole stream across the replicas, which must become ready.
     pub(crate) async fn assert_same_log(&mut self) {
         let mut first: Option<Vec<Vec<Value>>> = None;
         for member in &mut self.members {
@@ -192,12 +181,10 @@ impl Fleet {
     }
 }
 
-/// The number of acked smiles of a simulation.
 pub(crate) fn simulated_smiles(simulated: &Value) -> u64 {
     simulated["acked"].as_u64().expect("a count")
 }
 
-/// The head that a replica reports; `None` if the replica does not send its list of replicas within 500 ms.
 async fn head_of_log(replica: SocketAddr) -> Option<u64> {
     let question = super::http().get(format!("http://{replica}/api/replicas")).timeout(Duration::from_millis(500));
     let answer = question.send().await.ok()?;

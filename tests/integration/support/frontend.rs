@@ -20,10 +20,8 @@ use super::mysql::TestDatabase;
 use super::process::{TestProcess, run};
 use super::{eventually, http};
 
-/// The name of nginx's log file.
 const LOG: &str = "nginx.log";
 
-/// The root of the repository.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Where the table of MIME types may be: in the nginx that scripts/nginx unpacks, or in an installed one.
@@ -49,9 +47,7 @@ pub(crate) async fn page() -> &'static Path {
 
 /// The proxy. Dropping it stops nginx, and prints its log if the test has failed.
 pub(crate) struct Frontend {
-    /// The address of the page, the API and `/ws`.
     pub(crate) address: SocketAddr,
-    /// The folder of the configuration and the log.
     folder: TempDir,
     _nginx: Child,
     /// The addresses behind the DNS name of the replicas.
@@ -86,7 +82,6 @@ impl BlackHole {
     }
 }
 
-/// Starts a replica on each address, all on one database.
 pub(crate) async fn start_replicas(addresses: &[SocketAddr], database: &TestDatabase) -> Vec<TestProcess> {
     let start = addresses.iter().zip(1..).map(async |(address, number)| {
         let (name, url, listen) = (format!("be{number}"), database.url(), address.to_string());
@@ -96,8 +91,7 @@ pub(crate) async fn start_replicas(addresses: &[SocketAddr], database: &TestData
 }
 
 impl Frontend {
-    /// Starts nginx in front of replicas on these addresses, which share one port. Waits until a replica answers
-    /// through nginx.
+    /// Starts nginx in front of replicas, whose addresses share one port. Waits until a replica answers through nginx.
     pub(crate) async fn before(replicas: &[SocketAddr]) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
         let resolver = socket.local_addr().expect("an address");

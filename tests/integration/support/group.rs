@@ -8,7 +8,7 @@ use super::environment::script;
 use super::mysql::{ask, identify, run};
 use super::{eventually, within};
 
-/// The folders of the servers. No other test file uses these folders.
+/// The folders of the servers, which only this file uses.
 const FOLDERS: [&str; 3] = ["target/mysql-of-group-1", "target/mysql-of-group-2", "target/mysql-of-group-3"];
 
 const PLUGIN: &str = "INSTALL PLUGIN group_replication SONAME 'group_replication.so'";
@@ -18,8 +18,8 @@ const PLUGINS: &str =
 /// Removes the state of an earlier test.
 const FORGET: &str = "RESET REPLICA ALL; RESET BINARY LOGS AND GTIDS";
 
-/// The expulsion timeout and the consistency level are those of `k8s/overlays/innodb-cluster`. The members
-/// talk to each other over their client ports, so they need no further ports.
+/// The expulsion timeout and the consistency level are those of `k8s/overlays/innodb-cluster`. The members talk to each
+/// other over their client ports, so they need no further ports.
 const SETTINGS: &str = "SET GLOBAL group_replication_group_name = '6f9c1d5e-0b52-4c38-9c4b-4f4a6f1f2a10',
     GLOBAL group_replication_communication_stack = 'MYSQL',
     GLOBAL group_replication_recovery_use_ssl = ON, GLOBAL group_replication_member_expel_timeout = 0,
@@ -81,12 +81,10 @@ impl Group {
         .await;
     }
 
-    /// The URL at which clients reach a server.
     pub(crate) fn url(&self, server: usize) -> &str {
         self.urls[server].as_str()
     }
 
-    /// Makes this server the primary.
     pub(crate) async fn switches_to(&self, server: usize) {
         self.run(server, "SELECT group_replication_set_as_primary(@@server_uuid)").await;
     }
@@ -98,13 +96,11 @@ impl Group {
         eventually("the first server is elected", async || self.ask(0, &elected).await == "1").await;
     }
 
-    /// Restarts a killed server, which joins the group again.
     pub(crate) async fn restarts(&self, server: usize) {
         script("start", FOLDERS[server]).await;
         self.joins(server, false).await;
     }
 
-    /// Waits until every member has the same transactions as the first member.
     pub(crate) async fn until_replicated(&self) {
         let executed = "SELECT @@GLOBAL.gtid_executed";
         for server in 1..self.urls.len() {
@@ -115,7 +111,6 @@ impl Group {
         }
     }
 
-    /// Kills all servers with SIGKILL.
     pub(crate) async fn ends(&self) {
         join_all(FOLDERS.map(|folder| script("kill", folder))).await;
     }

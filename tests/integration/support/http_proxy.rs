@@ -1,4 +1,4 @@
-//! An HTTP proxy in front of one or more backends. Optionally, it makes a common mistake: it rewrites `Host`.
+//! An HTTP proxy in front of one or more backends.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Starts a proxy and returns its address. The proxy passes one request per connection, or a WebSocket, to the backend
-/// that `route` returns for the path and query. If `rewrites` is true, the proxy sets `Host` to the backend's address,
-/// as some proxies do by default.
+/// Starts a proxy, which passes one request per connection, or a WebSocket, to the backend that `route` returns for the
+/// path and query. If `rewrites` is true, the proxy sets `Host` to the backend's address, as some proxies do by
+/// default.
 pub(crate) async fn http_proxy(
     rewrites: bool,
     route: impl Fn(&str) -> SocketAddr + Send + Sync + 'static,

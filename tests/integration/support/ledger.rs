@@ -1,5 +1,5 @@
-//! A ledger of acks, and the log as the database stores it. Comparing the two uses no replica and no code of
-//! the server.
+//! A ledger of acks, and the log as the database stores it. Comparing the two uses no replica and no code of the
+//! server.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -27,7 +27,6 @@ type BatchRow = (i64, i64, Vec<u8>);
 /// Sender and id, which identify a smile.
 type Name = (String, String);
 
-/// A smile at its offset in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) offset: u64,
@@ -42,13 +41,11 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Records an ack. Panics if an earlier ack of the same smile differs.
     pub(crate) fn record(&self, sender: &str, id: &str, entry: &Entry) {
         let known = self.acked().entry((sender.to_owned(), id.to_owned())).or_insert_with(|| entry.clone()).clone();
         assert_eq!(known, *entry, "two acks of {sender}'s {id} differed");
     }
 
-    /// The number of acked smiles.
     pub(crate) fn count(&self) -> usize {
         self.acked().len()
     }
@@ -57,7 +54,7 @@ impl Ledger {
         self.acked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks that the log holds each acked smile as it was sent, at its acked offset. Panics if no smile was acked.
+    /// Checks that the log holds each acked smile as it was sent, at its acked offset.
     pub(crate) fn assert_in(&self, log: &StoredLog) {
         let acked = self.acked();
         assert!(!acked.is_empty(), "no smile was acked");
@@ -81,7 +78,6 @@ pub(crate) struct StoredLog {
 }
 
 impl StoredLog {
-    /// Reads the log from a database on the MySQL server at this URL.
     pub(crate) async fn in_mysql(server: &str, database: &str) -> Self {
         let mut url: Url = server.parse().expect("a URL");
         url.set_path(database);
@@ -92,12 +88,10 @@ impl StoredLog {
         Self::decode(users, trimmed, &batches)
     }
 
-    /// Reads the log from a test's SQLite file.
     pub(crate) async fn in_sqlite(store: &TestStore) -> Self {
         Self::in_file(&store.path()).await
     }
 
-    /// Reads the log from this SQLite file.
     pub(crate) async fn in_file(path: &Path) -> Self {
         let options = SqliteConnectOptions::new().filename(path).busy_timeout(PATIENCE);
         let mut connection = SqliteConnection::connect_with(&options).await.expect("the store opens");
@@ -146,8 +140,8 @@ fn decode(payload: &[u8], users: &HashMap<u64, String>) -> Vec<(Name, Entry)> {
     smiles
 }
 
-/// The part of a row that is not yet decoded, in the encoding of `postcard`: an integer has seven bits per byte, least
-/// significant first, and the length of a text precedes the text.
+/// The part of a row that is not yet decoded, in the encoding of `postcard`: an integer has seven bits per byte, the
+/// least significant bits first, and the length of a text precedes the text.
 struct Row<'payload>(&'payload [u8]);
 
 impl Row<'_> {

@@ -27,7 +27,6 @@ const AT: u64 = 20;
 /// A fault of the server. Unless stated otherwise, the fault happens once (see [`AT`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// No fault.
     #[default]
     None,
     /// An acked smile is not delivered to the sessions that are open.
@@ -36,11 +35,8 @@ pub(crate) enum Fault {
     StopDelivering,
     /// A smile is delivered and acked, but every resume omits it as if it were not in the log.
     ForgetStored,
-    /// A smile is delivered twice.
     DoubleDelivery,
-    /// A smile is acked twice.
     DoubleAck,
-    /// A smile is in the log twice.
     StoreTwice,
     /// Every repeated smile is stored again.
     StoreRepeats,
@@ -70,7 +66,6 @@ pub(crate) enum Fault {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Behaviour {
     pub(crate) fault: Fault,
-    /// Refuses every n-th smile as overloaded.
     pub(crate) overload_every: u64,
     /// Breaks the sender's connection before the ack of every n-th smile.
     pub(crate) break_every: u64,
@@ -78,11 +73,10 @@ pub(crate) struct Behaviour {
     pub(crate) hang_every: u64,
     /// Drains the sender's session instead of handling every n-th smile.
     pub(crate) drain_every: u64,
-    /// Refuses every n-th upgrade.
     pub(crate) refuse_upgrade_every: u64,
 }
 
-/// A running server. Dropping it stops the server and closes all connections.
+/// Dropping this value stops the server and closes all connections.
 pub(crate) struct MisbehavingServer {
     address: SocketAddr,
     world: Arc<Mutex<World>>,
@@ -90,7 +84,6 @@ pub(crate) struct MisbehavingServer {
 }
 
 impl MisbehavingServer {
-    /// Starts the server on a free port, with this many users.
     pub(crate) async fn start(users: usize, behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -106,7 +99,6 @@ impl MisbehavingServer {
         Self { address, world, task: task.abort_handle() }
     }
 
-    /// The URL for sessions.
     pub(crate) fn url(&self) -> Url {
         Url::parse(&format!("ws://{}/ws", self.address)).unwrap()
     }
@@ -136,7 +128,7 @@ struct Session {
     number: u64,
     user: UserName,
     orders: mpsc::UnboundedSender<Order>,
-    /// A frame that is held back until a later one has been sent.
+    /// A frame that is held back until a later frame has been sent.
     held: Option<ServerFrame>,
 }
 
@@ -151,7 +143,6 @@ struct World {
     /// A smile that is stored after the next smile of its session.
     held: Option<(u64, Smile)>,
     upgrades: u64,
-    /// The number of sessions so far.
     joined: u64,
     /// The number of smile frames so far.
     frames: u64,
@@ -185,7 +176,6 @@ impl World {
         self.log.last().map_or(Offset(0), |smile| smile.offset)
     }
 
-    /// Starts a session with its welcome and the missed smiles. Returns its number and the receiver of its orders.
     fn join(&mut self, user: &UserName, after: Option<Offset>) -> (u64, mpsc::UnboundedReceiver<Order>) {
         let (orders, receiver) = mpsc::unbounded_channel();
         let fault = self.behaviour.fault;
@@ -355,7 +345,6 @@ fn handle(text: &str, number: u64, user: &UserName, world: &Mutex<World>) {
     }
 }
 
-/// Accepts an upgrade and records its user and the offset to resume after, or refuses the upgrade.
 fn upgrade(
     request: &Request,
     response: Response,

@@ -33,7 +33,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Options that disable both rate limits for smiles: that of a replica and that of a session.
 pub(crate) const UNLIMITED: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
 
-/// Pause between two checks of a condition.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Reports a check that this machine cannot run. `scripts/test` lists the reports. The test harness captures what
@@ -43,19 +42,18 @@ pub(crate) fn skipped(why: &str) {
     std::io::stderr().write_all(report.as_bytes()).expect("standard error should be writable");
 }
 
-/// The names of the options of a command, without `--` and without `help`.
 pub(crate) fn options_of(command: &clap::Command) -> BTreeSet<String> {
     let names = command.get_arguments().filter_map(|option| option.get_long());
     names.filter(|name| *name != "help").map(str::to_owned).collect()
 }
 
-/// Awaits `future`. Panics if it takes longer than [`PATIENCE`].
+/// Panics if `future` takes longer than [`PATIENCE`].
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     let outcome = tokio::time::timeout(PATIENCE, future).await;
     outcome.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
 }
 
-/// Waits until the condition holds. Panics if it still does not hold after [`PATIENCE`].
+/// Panics if the condition does not hold within [`PATIENCE`].
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition().await {
@@ -64,7 +62,6 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
     }
 }
 
-/// The `--store` URL of an SQLite file.
 fn sqlite(file: &Path) -> String {
     format!("sqlite:{}", file.display())
 }
@@ -83,37 +80,32 @@ fn command_line(store: &str, options: &[(&str, &str)]) -> Vec<String> {
     all.into_iter().map(|(name, value)| format!("--{name}={value}")).collect()
 }
 
-/// An HTTP client that uses no proxy and gives up after [`PATIENCE`].
 pub(crate) fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client")
 }
 
-/// The response to `GET path`.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> reqwest::Response {
     http().get(format!("http://{address}{path}")).send().await.expect("an answer")
 }
 
-/// The JSON response to `GET path`.
 pub(crate) async fn get_json(address: SocketAddr, path: &str) -> Value {
     get(address, path).await.json().await.expect("JSON")
 }
 
-/// The value of this header in a response; empty if the response lacks the header.
+/// Empty if the response lacks the header.
 pub(crate) fn header(answer: &reqwest::Response, name: &str) -> String {
     answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
 }
 
-/// Splits the page at its double quotes, and returns the parts that begin with `start`.
 pub(crate) fn quoted<'a>(page: &'a str, start: &str) -> Vec<&'a str> {
     page.split('"').filter(|text| text.starts_with(start)).collect()
 }
 
-/// A `POST /api/crash` request, to which tests add a body.
 pub(crate) fn crash(address: SocketAddr) -> reqwest::RequestBuilder {
     http().post(format!("http://{address}/api/crash"))
 }
 
-/// An upgrade request to `/ws`, to which tests may add headers. `query` is empty or begins with `?`.
+/// An upgrade request. `query` is empty or begins with `?`.
 pub(crate) fn upgrade(address: SocketAddr, query: &str) -> reqwest::RequestBuilder {
     http()
         .get(format!("http://{address}/ws{query}"))
@@ -133,8 +125,7 @@ pub(crate) async fn refusal(answer: reqwest::Response) -> (u16, Option<u64>, Val
     (status, retry_after, answer.json().await.expect("a JSON body"))
 }
 
-/// The value of a sample on `/metrics`; `None` if there is no such sample. `name` includes the labels in the Prometheus
-/// format.
+/// The value of a sample on `/metrics`. `name` includes the labels, in the Prometheus format.
 pub(crate) async fn metric(ops_address: SocketAddr, name: &str) -> Option<f64> {
     let text = get(ops_address, "/metrics").await.text().await.expect("text");
     let sample = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

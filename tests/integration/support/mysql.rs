@@ -16,7 +16,7 @@ use super::ledger::StoredLog;
 const GTIDS: &str = "SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE;
     SET GLOBAL gtid_mode = ON_PERMISSIVE; SET GLOBAL gtid_mode = ON;";
 
-/// A database. Dropping this value removes the database and its restricted user.
+/// Dropping this value removes the database and its restricted user.
 pub(crate) struct TestDatabase {
     server: Url,
     name: String,
@@ -28,7 +28,7 @@ impl TestDatabase {
         Some(Self::at(&server_url()?).await)
     }
 
-    /// A new database on the server at this URL. The user in the URL must be allowed to create databases.
+    /// The user in the URL must be allowed to create databases.
     pub(crate) async fn at(server: &str) -> Self {
         let server: Url = server.parse().expect("a URL");
         let name = database_name();
@@ -36,7 +36,7 @@ impl TestDatabase {
         Self { server, name }
     }
 
-    /// Creates a user that has all privileges on this database and no others. Returns the `--store` URL of this user.
+    /// The `--store` URL of a new user that has all privileges on this database and no others.
     pub(crate) async fn url_of_a_restricted_user(&self) -> String {
         let statements = format!("CREATE USER {0} IDENTIFIED BY 'restricted'; GRANT ALL ON {0}.* TO {0}", self.name);
         run(self.server.as_str(), statements).await.expect("the user of TEST_MYSQL_URL could not create a user");
@@ -46,32 +46,26 @@ impl TestDatabase {
         url.into()
     }
 
-    /// The name of the database on the server.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Executes statements in the database.
     pub(crate) async fn run(&self, statements: &str) {
         run(&self.url(), statements.to_owned()).await.expect("a statement failed");
     }
 
-    /// The single number that the server returns for this query.
     pub(crate) async fn ask(&self, question: &str) -> i64 {
         ask(self.server.as_str(), question).await.expect("an answer")
     }
 
-    /// The log as the database stores it.
     pub(crate) async fn log(&self) -> StoredLog {
         StoredLog::in_mysql(self.server.as_str(), &self.name).await
     }
 
-    /// The number of connections that use this database.
     pub(crate) async fn sessions(&self) -> usize {
         sessions(self.server.as_str(), &self.name).await
     }
 
-    /// Host and port of the server.
     pub(crate) fn server(&self) -> (String, u16) {
         address(&self.server)
     }
@@ -84,7 +78,6 @@ impl TestDatabase {
         url.into()
     }
 
-    /// The `--store` URL.
     pub(crate) fn url(&self) -> String {
         let mut url = self.server.clone();
         url.set_path(&self.name);
@@ -101,8 +94,7 @@ impl Drop for TestDatabase {
     }
 }
 
-/// A server frozen with SIGSTOP: it keeps its connections but answers nothing. Dropping this value resumes the
-/// server.
+/// A server frozen with SIGSTOP: it keeps its connections but answers nothing. Dropping this value resumes the server.
 pub(crate) struct FrozenServer {
     process: String,
 }
@@ -129,7 +121,6 @@ impl Drop for FrozenServer {
     }
 }
 
-/// Host and port of the server at this URL.
 pub(crate) fn address(server: &Url) -> (String, u16) {
     (server.host_str().expect("a host").to_owned(), server.port().unwrap_or(3306))
 }
@@ -148,7 +139,6 @@ pub(crate) async fn sessions(server: &str, database: &str) -> usize {
     usize::try_from(count).expect("a count")
 }
 
-/// The single value of a query on the server at this URL.
 pub(crate) async fn ask<T>(server: &str, question: &str) -> Result<T, sqlx::Error>
 where
     T: for<'row> sqlx::Decode<'row, sqlx::MySql> + sqlx::Type<sqlx::MySql> + Send + Unpin,
@@ -158,7 +148,6 @@ where
     connection.close().await.map(|()| answer)
 }
 
-/// Executes statements on the server at this URL.
 pub(crate) async fn run(server: &str, statement: String) -> Result<(), sqlx::Error> {
     let mut connection = MySqlConnection::connect(server).await?;
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;

@@ -8,20 +8,17 @@ use super::eventually;
 use super::process::TestProcess;
 use super::webdriver::Browser;
 
-/// The name of the SQLite file.
 pub(crate) const STORE: &str = "chat.db";
 
 /// The default rate limit per client address. Without this option, a test replica has no such limit.
 pub(crate) const WITH_LIMITS: [(&str, &str); 1] = [("client-rate", "20")];
 
-/// Opens the page of a server in a browser with this preferred language.
 pub(crate) async fn open_page(language: &str, server: &TestProcess) -> Browser {
     let browser = Browser::open(language).await;
     browser.load(&format!("http://{}/", server.address)).await;
     browser
 }
 
-/// Starts this number of conversations and waits until all their sessions are live.
 pub(crate) async fn start_conversations(browser: &Browser, wanted: u64) {
     let choose = "const range = document.getElementById('conversations');
         range.value = arguments[0];
@@ -41,12 +38,10 @@ pub(crate) async fn start_conversations(browser: &Browser, wanted: u64) {
     eventually("every session is live", async || live_sessions(browser).await == 2 * wanted).await;
 }
 
-/// The number of live sessions on the page.
 pub(crate) async fn live_sessions(browser: &Browser) -> u64 {
     browser.count("#conversation-list [data-state=live]").await
 }
 
-/// Waits until the element with the id `badge` shows more than this number.
 pub(crate) async fn until_above(browser: &Browser, badge: &str, number: u64) {
     eventually(&format!("#{badge} is above {number}"), async || browser.number(badge).await > number).await;
 }
@@ -59,8 +54,6 @@ pub(crate) async fn proof(browser: &Browser) -> [u64; 8] {
     numbers.collect::<Vec<u64>>().try_into().expect("eight numbers")
 }
 
-/// Asserts that the page shows sent, acked and delivered smiles, no lost, duplicated, reordered or unverified smile,
-/// and a good verdict.
 pub(crate) async fn assert_proof_holds(browser: &Browser) {
     let [sent, acked, delivered, _, lost, duplicated, reordered, unverified] = proof(browser).await;
     assert!(sent > 0 && acked > 0 && delivered > 0, "a count was 0: {sent} sent, {acked} acked, {delivered} delivered");
@@ -73,7 +66,6 @@ pub(crate) async fn assert_proof_holds(browser: &Browser) {
     assert_eq!(mood, "good");
 }
 
-/// The mood of the status line.
 pub(crate) async fn mood(browser: &Browser) -> Value {
     browser.run("return document.getElementById('status').dataset.mood", &json!([])).await
 }

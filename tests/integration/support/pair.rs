@@ -47,17 +47,15 @@ impl Pair {
         pair
     }
 
-    /// The URL at which clients reach a server.
     pub(crate) fn url(&self, server: usize) -> &str {
         self.urls[server].as_str()
     }
 
-    /// Host and port of a server.
     pub(crate) fn address(&self, server: usize) -> (String, u16) {
         address(&self.urls[server])
     }
 
-    /// Makes this server read-only and a replica of the other one.
+    /// Makes this server read-only and a replica of the other server.
     async fn replicates(&self, server: usize) {
         let source = &self.urls[1 - server];
         let (host, port) = self.address(1 - server);
@@ -73,7 +71,6 @@ impl Pair {
         .await;
     }
 
-    /// Waits until both servers have the same transactions.
     pub(crate) async fn until_replicated(&self) {
         let executed = "SELECT @@GLOBAL.gtid_executed";
         eventually("all transactions are replicated", async || {
@@ -82,7 +79,7 @@ impl Pair {
         .await;
     }
 
-    /// Makes the other server the primary in place of this one, without losing transactions.
+    /// Makes the other server the primary in place of this server, without losing transactions.
     pub(crate) async fn hands_over(&self, server: usize) {
         self.run(server, "SET GLOBAL super_read_only = ON").await;
         let executed = self.ask(server, "SELECT @@GLOBAL.gtid_executed").await;
@@ -101,7 +98,6 @@ impl Pair {
         .await;
     }
 
-    /// Freezes a server until the returned value is dropped.
     pub(crate) fn freezes(server: usize) -> FrozenServer {
         FrozenServer::freeze(FOLDERS[server])
     }
@@ -118,7 +114,6 @@ impl Pair {
         run(self.url(server), statements.to_owned()).await.unwrap_or_else(|error| panic!("{statements}: {error}"));
     }
 
-    /// The single value of a query, as text.
     pub(crate) async fn ask(&self, server: usize, question: &str) -> String {
         within("MySQL answers", ask(self.url(server), question)).await.expect("MySQL should answer")
     }

@@ -1,5 +1,4 @@
-//! The real program as a child process. Dropping a [`TestProcess`] kills the process. A [`TestProcess`] keeps
-//! the replica's log for assertions.
+//! The real program as a child process. Dropping a [`TestProcess`] kills the process.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -16,23 +15,19 @@ use tokio::task::JoinHandle;
 
 use super::{PATIENCE, command_line, sqlite, within};
 
-/// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_smilingchat");
 
 /// Runs a program with SIGXFSZ ignored, so that a write past the file size limit fails instead of killing the program.
 const IGNORE_FILE_SIZE_SIGNAL: &str = r#"trap "" XFSZ; exec "$0" "$@""#;
 
-/// A replica as a process.
 pub(crate) struct TestProcess {
     /// The address of the page, the API and `/ws`.
     pub(crate) address: SocketAddr,
-    /// The address of the operations listener.
     pub(crate) ops_address: SocketAddr,
     /// The id of the replica.
     pub(crate) replica: String,
     child: Child,
     log: Arc<Mutex<String>>,
-    /// Reads the log.
     follower: JoinHandle<()>,
 }
 
@@ -44,7 +39,6 @@ impl TestProcess {
         Self::spawn(command).await
     }
 
-    /// Starts the program on the MySQL database at this URL, and waits until it logs that it is ready.
     pub(crate) async fn on_mysql(url: &str, options: &[(&str, &str)]) -> Self {
         let mut command = Command::new(PROGRAM);
         command.args(command_line(url, options));
@@ -57,7 +51,6 @@ impl TestProcess {
         Self::start(store, &[options, &[("listen", &address)]].concat()).await
     }
 
-    /// Starts the program with additional environment variables.
     pub(crate) async fn start_with_environment(
         store: &Path,
         options: &[(&str, &str)],
@@ -123,7 +116,6 @@ impl TestProcess {
         let _ = (&mut self.follower).await;
     }
 
-    /// The log so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -132,7 +124,6 @@ impl TestProcess {
         self.child.id().expect("the process had exited").to_string()
     }
 
-    /// Sends the signal that `kill` knows by this name.
     pub(crate) async fn signal(&self, name: &str) {
         run("kill", &[&format!("-{name}"), &self.id()]).await;
     }
@@ -142,7 +133,6 @@ impl TestProcess {
         run("prlimit", &["--pid", &self.id(), &format!("--fsize={limit}:unlimited")]).await;
     }
 
-    /// Kills the process with SIGKILL and waits until it has exited.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.expect("the process was not killed");
     }
@@ -152,13 +142,11 @@ impl TestProcess {
         within("the process exits", self.child.wait()).await.expect("a status")
     }
 
-    /// Whether the process is running.
     pub(crate) fn runs(&mut self) -> bool {
         self.child.try_wait().expect("a status").is_none()
     }
 }
 
-/// Collects the log, and signals when the replica is ready.
 async fn follow(stderr: ChildStderr, log: Arc<Mutex<String>>, ready: oneshot::Sender<Value>) {
     let mut ready = Some(ready);
     let mut lines = BufReader::new(stderr).lines();
@@ -175,24 +163,20 @@ async fn follow(stderr: ChildStderr, log: Arc<Mutex<String>>, ready: oneshot::Se
     }
 }
 
-/// Starts the program with these arguments. Dropping the child kills it.
 pub(crate) fn start_program(arguments: &[&str]) -> Child {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     command.spawn().expect("the program did not start")
 }
 
-/// Runs the program to completion with these arguments, within [`PATIENCE`].
 pub(crate) async fn run_program(arguments: &[impl AsRef<OsStr>]) -> Output {
     run_program_with(arguments, &[]).await
 }
 
-/// Runs the program to completion with these arguments and environment variables, within [`PATIENCE`].
 pub(crate) async fn run_program_with(arguments: &[impl AsRef<OsStr>], environment: &[(&str, &str)]) -> Output {
     within("the program exits", output(arguments, environment)).await
 }
 
-/// Runs the program to completion, within `time` plus [`PATIENCE`].
 pub(crate) async fn run_program_for(time: Duration, arguments: &[&str]) -> Output {
     let output = tokio::time::timeout(time + PATIENCE, output(arguments, &[])).await;
     output.expect("the program did not exit in time")

@@ -10,7 +10,6 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// The state of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Network {
     /// Passes everything.
@@ -22,8 +21,8 @@ pub(crate) enum Network {
     /// Passes nothing, and neither end notices. As with TCP, held-back bytes arrive once the network is open again,
     /// even if their sender has gone.
     Silent,
-    /// New connections pass everything. Existing ones pass nothing, even if the state returns to `Open`, and neither
-    /// end notices.
+    /// New connections pass everything. Existing connections pass nothing, even if the state returns to `Open`, and
+    /// neither end notices.
     HalfOpen,
     /// Cuts all connections and closes new ones immediately.
     Cut,
@@ -34,19 +33,16 @@ pub(crate) enum Network {
 /// The packet with which a MySQL router without a server answers a connection: error 2003.
 const NO_SERVER: &[u8] = b"\x1c\0\0\0\xff\xd3\x07#HY000Can't connect to it";
 
-/// A proxy to a server.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     network: watch::Sender<Network>,
     /// The destination of new connections.
     server: watch::Sender<(String, u16)>,
     accepted: Arc<AtomicUsize>,
-    /// The listening address.
     pub(crate) address: SocketAddr,
 }
 
 impl Proxy {
-    /// Starts a proxy to this host and port.
     pub(crate) async fn to(server: (String, u16)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -64,7 +60,6 @@ impl Proxy {
         Self { network, server, accepted, address }
     }
 
-    /// The number of connections accepted so far.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
     }

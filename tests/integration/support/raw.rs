@@ -22,13 +22,11 @@ pub(crate) const PONG: u8 = 0xA;
 /// An arbitrary masking key.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// A connection after the handshake.
 pub(crate) struct RawClient {
     stream: TcpStream,
 }
 
 impl RawClient {
-    /// Opens a session of `user` and reads its welcome.
     pub(crate) async fn connect(address: SocketAddr, user: &str) -> Self {
         let stream = TcpStream::connect(address).await.expect("the server should accept connections");
         let mut client = Self { stream };
@@ -51,12 +49,11 @@ impl RawClient {
         client
     }
 
-    /// Writes bytes. Panics if the connection is broken.
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         within("bytes are written", self.stream.write_all(bytes)).await.expect("the connection should be open");
     }
 
-    /// Writes bytes. The server may close the connection before it has read all of them.
+    /// The server may close the connection before it has read all bytes.
     pub(crate) async fn write_until_refused(&mut self, bytes: &[u8]) {
         let _ = within("bytes are written or refused", self.stream.write_all(bytes)).await;
     }
@@ -81,7 +78,6 @@ impl RawClient {
         within("a frame arrives", read).await.ok()
     }
 
-    /// The next text frame as JSON.
     pub(crate) async fn json(&mut self) -> Value {
         let (opcode, payload) = self.frame().await.expect("the connection should be open");
         assert_eq!(opcode, TEXT);

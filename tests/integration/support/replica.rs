@@ -1,4 +1,4 @@
-//! A replica in the test's process, on free ports. Dropping the last clone of a store removes its folder.
+//! A replica in the test's process, on free ports.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,19 +13,17 @@ use tokio::task::JoinHandle;
 
 use super::{command_line, sqlite, within};
 
-/// A temporary folder with a store. Clones share the folder.
+/// A temporary folder with a store. Clones share the folder, and dropping the last clone removes it.
 #[derive(Clone)]
 pub(crate) struct TestStore {
     folder: Arc<TempDir>,
 }
 
 impl TestStore {
-    /// A store in a new, empty folder.
     pub(crate) fn new() -> Self {
         Self { folder: Arc::new(TempDir::new().expect("a temporary folder")) }
     }
 
-    /// The path of the database file.
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("smilingchat.db")
     }
@@ -37,11 +35,9 @@ impl TestStore {
     }
 }
 
-/// A replica in the test's process.
 pub(crate) struct TestReplica {
     /// The address of the page, the API and `/ws`.
     pub(crate) address: SocketAddr,
-    /// The address of the operations listener.
     pub(crate) ops_address: SocketAddr,
     pub(crate) store: TestStore,
     stop: Option<oneshot::Sender<()>>,
@@ -49,17 +45,14 @@ pub(crate) struct TestReplica {
 }
 
 impl TestReplica {
-    /// Starts a replica with a new store and these options.
     pub(crate) async fn start(options: &[(&str, &str)]) -> Self {
         Self::on(&TestStore::new(), options).await
     }
 
-    /// Starts a replica on an existing store.
     pub(crate) async fn on(store: &TestStore, options: &[(&str, &str)]) -> Self {
         Self::with(store, Self::options(store, options)).await
     }
 
-    /// Parses a command line with these options.
     pub(crate) fn options(store: &TestStore, options: &[(&str, &str)]) -> ServeOptions {
         let arguments = std::iter::once("smilingchat".to_owned()).chain(command_line(&sqlite(&store.path()), options));
         CommandLine::try_parse_from(arguments).expect("valid options").serve
@@ -85,7 +78,6 @@ impl TestReplica {
         drop(self.stop.take());
     }
 
-    /// Drains the replica and waits until it has stopped.
     pub(crate) async fn stop(mut self) {
         self.start_stopping();
         let ended = within("the replica stops", self.running).await;

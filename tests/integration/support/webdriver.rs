@@ -35,7 +35,7 @@ const ARGUMENTS: [&str; 11] = [
     "--no-proxy-server",
 ];
 
-/// A browser. It has one tab at first; its methods act on the current tab.
+/// The methods act on the current tab.
 pub(crate) struct Browser {
     driver: Child,
     session: WebDriver,
@@ -50,7 +50,6 @@ impl Browser {
         Self::open_with(language, json!({})).await
     }
 
-    /// Opens a browser that blocks all site data.
     pub(crate) async fn open_without_site_data(language: &str) -> Self {
         Self::open_with(language, json!({ "profile.default_content_setting_values.cookies": 2 })).await
     }
@@ -74,12 +73,10 @@ impl Browser {
         self.session.goto(url).await.expect("the page should load");
     }
 
-    /// The handle of the current tab.
     pub(crate) async fn tab(&self) -> WindowHandle {
         self.session.window().await.expect("a tab")
     }
 
-    /// Opens a tab, switches to it and loads a page.
     pub(crate) async fn open_tab(&self, url: &str) -> WindowHandle {
         let tab = self.session.new_tab().await.expect("a new tab");
         self.switch_to(&tab).await;
@@ -102,24 +99,20 @@ impl Browser {
         self.element(id).await.text().await.expect("the element should be in the page")
     }
 
-    /// The visible number in the element with this id.
     pub(crate) async fn number(&self, id: &str) -> u64 {
         let text = self.text(id).await;
         text.parse().unwrap_or_else(|_| panic!("#{id} shows no number: {text:?}"))
     }
 
-    /// Clicks on the element with this id.
     pub(crate) async fn click(&self, id: &str) {
         self.element(id).await.click().await.expect("the element should be clickable");
     }
 
-    /// The number of elements that match a selector.
     pub(crate) async fn count(&self, selector: &str) -> u64 {
         let count = self.run("return document.querySelectorAll(arguments[0]).length", &json!([selector])).await;
         count.as_u64().expect("a number")
     }
 
-    /// Runs a script in the page and returns its result.
     pub(crate) async fn run(&self, script: &str, arguments: &Value) -> Value {
         let arguments = arguments.as_array().expect("a list of arguments").as_slice();
         let result = self.session.execute(script, arguments).await.expect("the script should run");
@@ -131,7 +124,6 @@ impl Browser {
         self.session.cdp().send_raw(command, parameters).await.expect("Chromium should know the command");
     }
 
-    /// A screenshot of the viewport as a PNG.
     pub(crate) async fn screenshot(&self) -> Vec<u8> {
         self.session.screenshot_as_png().await.expect("a screenshot")
     }

@@ -21,7 +21,6 @@ export class Backoff {
     this.#random = random;
   }
 
-  /** The wait before the next attempt. */
   next() {
     const wait = this.#random() * ceiling(this.attempt, RECONNECT_FIRST_MS, RECONNECT_CAP_MS);
     this.attempt += 1;

@@ -51,7 +51,6 @@ export function isOverload(code) {
   return OVERLOAD_CAUSES.has(code);
 }
 
-/** The value of a JSON text; null for text that is not JSON. */
 export function parseJson(text) {
   try {
     return JSON.parse(text);

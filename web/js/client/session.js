@@ -87,7 +87,7 @@ export class Session {
     this.#dial();
   }
 
-  /** Closes the session for good. */
+  /** Closes the session, which stays closed until `start`. */
   stop() {
     this.#release();
     this.#enter(SessionState.STOPPED);

@@ -76,7 +76,6 @@ function open(user) {
   return client;
 }
 
-// If site data is blocked or the storage is full, the next visit may get another user.
 function recall() {
   try {
     return JSON.parse(localStorage.getItem(REMEMBERED));
@@ -89,7 +88,7 @@ function remember(taken) {
   try {
     localStorage.setItem(REMEMBERED, JSON.stringify(taken));
   } catch {
-    // Site data is blocked, or the storage is full.
+    // Site data is blocked, or the storage is full: the next visit may get another user.
   }
 }
 

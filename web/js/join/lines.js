@@ -21,7 +21,6 @@ export class Lines {
     return this.#senders;
   }
 
-  /** Adds a sent smile; returns the line, to be settled later. */
   say(to, smile) {
     return this.#add({ from: this.#user, to, smile, state: "sent", offset: null });
   }

@@ -39,9 +39,9 @@ export async function takeSeat({ users, remembered, day, random, open }) {
 }
 
 /**
- * The receiver until the person chooses one. Only users in a running conversation answer. The first user is in every
- * run. The host is in the run if it has answered the claim. Hosts are picked at random, so the phones spread over the
- * users.
+ * The receiver until the person chooses one. A simulated user answers only in a running conversation. The first user is
+ * in every run. The host is in the run if it has answered the claim. Hosts are picked at random, so the phones spread
+ * over the users.
  */
 export function presetReceiver({ users, host, senders }) {
   return senders.includes(host) ? host : users[0].name;

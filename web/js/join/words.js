@@ -70,19 +70,16 @@ const ITALIAN = {
 
 export const WORDS = { en: ENGLISH, it: ITALIAN };
 
-/** The key of the words for a refusal with this error code. */
 export function keyOfRefusal(code) {
   if (SILENT_CODES.has(code)) return "nowhere";
   return Object.hasOwn(ENGLISH, code) ? code : "other";
 }
 
-/** The first language in `wanted` that has words, or English. */
 export function languageOf(wanted) {
   const languages = (wanted ?? []).map((tag) => tag.toLowerCase().split("-")[0]);
   return languages.find((language) => Object.hasOwn(WORDS, language)) ?? "en";
 }
 
-/** The words for `key`, with the values filled in. */
 export function say(language, key, values = {}) {
   return WORDS[language][key].replace(/\{(\w+)\}/g, (placeholder, name) => values[name] ?? placeholder);
 }
