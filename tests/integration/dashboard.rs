@@ -59,10 +59,8 @@ async fn every_metric_of_the_dashboard_exists() {
     let queries = texts(&dashboard, "expr");
     assert!(queries.len() > 20, "only {} queries were found", queries.len());
     for query in &queries {
-        let asked: Vec<&str> = names(query)
-            .into_iter()
-            .filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
-            .collect();
+        let asked: Vec<&str> =
+            names(query).into_iter().filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix))).collect();
         assert!(!asked.is_empty(), "the query asks for no metric: {query}");
         for name in asked {
             // Process metrics exist only on Linux.

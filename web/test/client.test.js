@@ -57,15 +57,37 @@ test("smiles sent before, during and after crashes are stored once, in order, an
   assert.ok(anna.session.reconnects >= 1);
 });
 
-test("a client that starts again sends none of the smiles that were queued when it stopped, nor waits for them", () => {
+test("a client that starts again sends nothing that was pending when it stopped, nor waits for it", () => {
   const { sockets, client } = withSocket();
   client.smile("bruno", "😀");
+  client.history("bruno");
   client.stop();
   client.start();
   sockets.at(-1).tell(welcome());
   assert.deepEqual(sockets.flatMap(({ sent }) => sent), []);
   client.finish();
-  assert.notEqual(sockets.at(-1).closedWith, null, "the session stayed open although no smile was unsettled");
+  assert.notEqual(sockets.at(-1).closedWith, null, "the session stayed open although nothing was pending");
+});
+
+test("a client that finishes closes its session after the answers to its history requests", async () => {
+  const { sockets, client } = withSocket();
+  sockets[0].tell(welcome());
+  const history = client.history("bruno");
+  client.finish();
+  assert.equal(sockets[0].closedWith, null);
+  sockets[0].tell({ type: "history", with: "bruno", smiles: [], more: false });
+  assert.deepEqual((await history).smiles, []);
+  assert.notEqual(sockets[0].closedWith, null);
+});
+
+test("a smile with the id of an unsettled smile is refused and not sent", async () => {
+  const { sockets, client } = withSocket();
+  sockets[0].tell(welcome());
+  const first = client.smile("bruno", "😀", "c1");
+  await assert.rejects(client.smile("bruno", "😎", "c1"), { code: "bad_request", message: /not settled/ });
+  assert.equal(sockets[0].sent.length, 1);
+  sockets[0].tell({ type: "ack", id: "c1", offset: 1, duplicate: false });
+  assert.equal((await first).offset, 1);
 });
 
 test("the retry of a history request is not sent if a new session has already repeated the request", () => {

@@ -72,15 +72,18 @@ export class Client {
     this.session.start();
   }
 
-  /** Closes the session. Unsettled smiles are not sent again, and their promises stay pending. */
+  /** Closes the session. What is not answered yet is not sent again, and its promises stay pending. */
   stop() {
     this.session.stop();
     this.#waiting = [];
     this.#promises.clear();
     this.#outbox.clear();
+    this.#histories = [];
+    this.#isAsking = false;
+    this.#cancelRetry();
   }
 
-  /** Closes the session once all smiles are settled. */
+  /** Closes the session once all smiles are settled and all requests for histories are answered. */
   finish() {
     this.#isFinishing = true;
     this.#stopWhenSettled();
@@ -97,6 +100,9 @@ export class Client {
       // The server's answer to a smile with an invalid id may omit the id.
       if (typeof id !== "string" || !VALID_ID.test(id)) {
         throw new Refusal({ code: "bad_request", message: "an id has 1 to 64 characters from A-Z a-z 0-9 . _ -" });
+      }
+      if (this.#promises.has(id)) {
+        throw new Refusal({ code: "bad_request", message: "the id belongs to a smile that is not settled yet" });
       }
       this.#promises.set(id, { resolve, reject });
       this.#waiting.push({ id, to, smile });
@@ -163,7 +169,7 @@ export class Client {
   }
 
   #stopWhenSettled() {
-    if (this.#isFinishing && this.#promises.size === 0) this.stop();
+    if (this.#isFinishing && this.#promises.size + this.#histories.length === 0) this.stop();
   }
 
   // An answer does not identify its request, so only the oldest request is in flight.
@@ -174,6 +180,7 @@ export class Client {
   #settleHistory(conclude) {
     if (this.#isAsking) conclude(this.#histories.shift());
     this.#askHistory();
+    this.#stopWhenSettled();
   }
 
   #failed(frame) {
