@@ -1,4 +1,5 @@
-//! The CPU use of idle replicas and of MySQL while the replicas follow the log, over the binary log or by polling.
+//! The CPU use of idle replicas and of MySQL while the replicas follow the log, either
+//! through MySQL's binary log or by polling.
 
 use std::time::Duration;
 

@@ -48,7 +48,7 @@ async fn old_smiles_are_removed_in_steps_while_smiles_flow() {
     .await;
     assert!(
         seen.iter().any(|removed| removed != "0" && removed != "4100"),
-        "all smiles were removed in one step: {seen:?}"
+        "all old smiles were removed in one step: {seen:?}"
     );
 
     let history = anna.history("bruno").await;

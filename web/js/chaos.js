@@ -23,19 +23,19 @@ export class Chaos {
   #cancel = () => {};
   #misses = 0;
   #run = 0;
-  /** The requests whose victim is not yet known. */
+  /** The requests that `#done` does not count yet. */
   #open = new Set();
   #done = 0;
 
   isOn = false;
   /** The time of the next crash while chaos is on, otherwise null. */
   nextAt = null;
-  /** Why chaos last ended; null while it is on, before its first end and after a reset. */
+  /** Why chaos last ended; null while chaos is on, before it has ever ended, and after a reset. */
   ended = null;
 
   /**
    * `crash()` returns `{outcome, request}`. `hasVictim(request)` says whether the victim of a request is known,
-   * `canCrash()` whether a replica that can crash is listed, `isBroken()` whether a promise was broken, and `heals()`
+   * `canCrash()` whether any listed replica can crash, `isBroken()` whether a promise was broken, and `heals()`
    * whether the platform restarts replicas. `onChange()` requests a repaint.
    */
   constructor({ timers, crash, hasVictim, canCrash, isBroken, heals, onChange }) {
@@ -49,8 +49,8 @@ export class Chaos {
   }
 
   /**
-   * The number of crashes since chaos was last switched on. A request counts once its victim is known: with its answer,
-   * or when the list of replicas shows a loss that is attributed to the request.
+   * The number of crashes since chaos was last switched on. A request counts as soon as its victim is known: when
+   * the answer names it, or when the list of replicas shows a loss that is attributed to the request.
    */
   get done() {
     for (const request of [...this.#open].filter((each) => this.#hasVictim(each))) {
