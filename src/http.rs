@@ -119,7 +119,8 @@ async fn method_not_allowed() -> Refusal {
     Refusal::permanent(ErrorCode::MethodNotAllowed, "this path does not support the method")
 }
 
-/// Keeps the `Cache-Control` that a handler has set: only the handlers of the page, its assets and the QR code set it.
+/// Counts the error, if there is one, and adds the headers that the handler has not set. Only the handlers of the page,
+/// its assets and the QR code set `Cache-Control`.
 async fn finish(State(app): State<Arc<AppState>>, mut response: Response) -> Response {
     if let Some(code) = response.extensions_mut().remove::<ErrorCode>() {
         app.context.metrics.error(code);

@@ -43,7 +43,7 @@ impl Processes {
     }
 }
 
-/// User and system CPU seconds of a process and of its living descendants, as far as [`children`] finds them.
+/// User and system CPU seconds of a process and of the living descendants that [`children`] finds.
 fn seconds(number: u32) -> f64 {
     own_seconds(number) + children(number).into_iter().map(seconds).sum::<f64>()
 }

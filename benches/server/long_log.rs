@@ -39,7 +39,8 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     report.fact("long_log_ready", format!("{:.0} ms", ready.as_secs_f64() * 1e3));
 }
 
-/// Returns a text with the duration (pauses included), the rate and the number of refusals.
+/// Returns a summary: the duration, including the pauses between the runs of the load, the rate, and the number of
+/// refusals.
 async fn fill(server: &Server, scale: &Scale) -> String {
     let began = Instant::now();
     let plan = Plan::smiles(from_ref(server), UNANSWERED, scale.sustained).await;
@@ -57,5 +58,5 @@ async fn fill(server: &Server, scale: &Scale) -> String {
 /// The number of smiles in the log.
 async fn head(server: &Server) -> u64 {
     let answer = get(server.address, "/api/replicas").await;
-    field(&answer, "head").and_then(|head| head.parse().ok()).expect("the head of the log")
+    field(&answer, "head").and_then(|head| head.parse().ok()).expect("the list of replicas should name the head of the log")
 }

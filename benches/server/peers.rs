@@ -1,5 +1,6 @@
-//! Alternatives that do the work of TheSmilingChat: Socket.IO 4 with one row per smile, and Flask with polling and with
-//! one request and one row per smile, the architecture of the chat's first version. Their sources are in benches/peers.
+//! Alternatives to TheSmilingChat: a Socket.IO 4 server that stores one row per smile, and a Flask server with the
+//! architecture of the chat's first version: polling, one request and one row per smile. Their sources are in
+//! benches/peers.
 
 use std::fs;
 use std::io;

@@ -317,3 +317,14 @@ async fn the_proxy_revalidates_the_page_and_rejects_writes() {
     let answer = http().post(format!("http://{}/", frontend.address)).send().await.unwrap();
     assert_eq!((answer.status().as_u16(), header(&answer, "allow").as_str()), (405, "GET, HEAD"));
 }
+
+#[tokio::test]
+async fn during_development_the_page_loads_the_script_that_reloads_it_and_keeps_its_tag() {
+    let (_store, _replica, frontend) = one_replica().await;
+    let page = get(frontend.development, "/").await;
+    assert_ne!(header(&page, "etag"), "", "the script cannot see that the page has changed");
+    let html = page.text().await.unwrap();
+    let scripts = quoted(&html, "/development/");
+    assert_eq!(scripts, ["/development/reload.js"]);
+    assert_eq!(get(frontend.development, scripts[0]).await.status().as_u16(), 200);
+}

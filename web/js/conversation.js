@@ -1,4 +1,4 @@
-// A conversation: its two users, whose turn it is, and its last smiles. The caller calls `beat` at the pace of the run.
+// A conversation: its two users, the user whose turn it is, and its most recent smiles. The caller calls `beat` at the pace of the run.
 
 import { Beat, SimulatedUser } from "./simulated-user.js";
 
@@ -80,8 +80,8 @@ export class Conversation {
       this.#mark(frame.from, frame.id, LineState.DELIVERED);
       return;
     }
-    // This smile came from another client of the sender, such as `docs/client.mjs`.
     if (!isOurs || user.name !== frame.to || this.#find(frame.from, frame.id) !== undefined) return;
+    // A smile without a line came from another client of the sender, such as `docs/client.mjs`.
     this.#add({ id: frame.id, from: frame.from, smile: frame.smile, state: LineState.DELIVERED });
   }
 

@@ -4,9 +4,9 @@
 export const WORTH_A_WORD_MS = 1_000;
 
 /**
- * Returns {key, values, mood} of the sentence. `values.ms` is the time span that the words call `{age}`. Of the facts,
- * `unreachableFor` and `quietFor` are times in milliseconds or null, and `refusal` is the error code of refused sockets
- * or null.
+ * Returns the sentence's `{key, values, mood}`. `values.ms`, if present, is the duration that replaces `{age}` in the
+ * translated text. In `facts`, `unreachableFor` is how long requests have been failing, and `quietFor` is the time until
+ * the next request; both are in milliseconds, or null. `refusal` is the error code of refused sockets, or null.
  */
 export function statusOf(facts) {
   const { sessions, live } = facts;

@@ -1,4 +1,5 @@
-// The storage of the tab. If site data is blocked or the storage is full, values are kept only while the page is open.
+// The storage of the tab. A value that the browser cannot store, because site data is blocked or the storage is full,
+// lasts only until the page is reloaded.
 
 export class TabStorage {
   #open;

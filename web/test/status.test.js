@@ -58,7 +58,7 @@ test("a refused origin is shown first, and other refusals only while some sessio
   assert.deepEqual(says({ refusal: "overloaded", sessions: 20, live: 20 }), ["live", "good"]);
 });
 
-test("if storage is blocked or full, values are kept while the page is open", () => {
+test("if storage is blocked or full, values are kept until the page is reloaded", () => {
   const blocked = new TabStorage(() => {
     throw new Error("SecurityError");
   });

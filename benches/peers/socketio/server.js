@@ -1,5 +1,5 @@
-// A Socket.IO server that does the work of TheSmilingChat in the usual way. Every message is a row of its own. Once
-// that row is committed, the sender receives an ack, and the other sessions of both users receive the message.
+// A Socket.IO chat server built in the usual way, to compare TheSmilingChat with. It stores each message in a row of its
+// own. Once that row is committed, the sender receives an ack, and the other sessions of both users receive the message.
 //
 //     node server.js sqlite PATH
 //     node server.js mysql URL
@@ -9,8 +9,8 @@
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 
-// `openSqlite` and `openMysql` return the promise of a function that appends a message. That function returns the
-// promise of the message's offset, which resolves once the message is durable.
+// `openSqlite` and `openMysql` resolve to a function that appends a message. The promise that this function returns
+// resolves to the message's offset once the message is durable.
 
 async function openSqlite(path) {
   const { default: Database } = await import("better-sqlite3");

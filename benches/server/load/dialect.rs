@@ -24,7 +24,7 @@ pub(crate) enum Dialect {
 pub(super) enum Meaning {
     /// A smile is durable, or was echoed.
     Ack,
-    /// A smile of another session arrived.
+    /// A smile from another session arrived.
     Delivery,
     /// A smile was refused. The session sends no smile until this time has passed.
     Refusal(Duration),

@@ -1,4 +1,4 @@
-//! A minimal WebSocket codec. With the copies that a library makes, the load would be the bottleneck.
+//! A minimal WebSocket codec. A library would copy each frame, and the load would become the bottleneck.
 
 use std::ops::Range;
 
@@ -9,7 +9,8 @@ pub(super) const PONG: u8 = 0x8a;
 pub(super) const CLOSE: u8 = 0x88;
 
 pub(super) struct Frame {
-    /// Once a session is open, the load ignores all frames except unfragmented text frames, pings and close frames.
+    /// The byte with FIN and the opcode. Once a session is open, the load ignores all frames except those that begin with
+    /// [`TEXT`], [`PING`] or [`CLOSE`].
     pub(super) first: u8,
     pub(super) payload: Range<usize>,
 }

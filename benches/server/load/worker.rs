@@ -18,7 +18,8 @@ pub(crate) const ROLE: &str = "--be-the-load";
 /// The time limit for the last answers, counted from the end of sending.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// All sessions are tasks on one thread, because the load on SQLite has only one CPU if processes can be pinned.
+/// All sessions are tasks on one thread, because in measurements on SQLite the load process has
+/// only one CPU if processes can be pinned.
 pub(crate) fn work() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async {

@@ -3,7 +3,8 @@
 use svg::Document;
 use svg::node::element::{Line, Rectangle, Text};
 
-/// The figures of a server, or of plain inserts, at one number of unanswered smiles per session: a bar on each scale.
+/// The figures of one server, of several replicas together or of plain inserts, at one number of unanswered smiles per
+/// session. They are drawn as one bar on each scale.
 pub(crate) struct Bar {
     name: &'static str,
     unanswered: usize,
@@ -31,7 +32,7 @@ const PANEL: f64 = 340.0;
 /// Width of the number after the longest bar.
 const NUMBER: f64 = 70.0;
 const BAR: f64 = 16.0;
-/// Space between bars of different names.
+/// Space between bars with different names.
 const GAP: f64 = 14.0;
 /// Top of the first bar.
 const TOP: f64 = 96.0;

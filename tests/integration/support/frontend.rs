@@ -48,6 +48,8 @@ pub(crate) async fn page() -> &'static Path {
 /// The proxy. Dropping it stops nginx, and prints its log if the test has failed.
 pub(crate) struct Frontend {
     pub(crate) address: SocketAddr,
+    /// Where the proxy serves the page with the script that reloads it, as on Compose during work on the page.
+    pub(crate) development: SocketAddr,
     folder: TempDir,
     _nginx: Child,
     /// The addresses behind the DNS name of the replicas.
@@ -97,9 +99,10 @@ impl Frontend {
         let resolver = socket.local_addr().expect("an address");
         let (sender, known) = watch::channel(ipv4(replicas));
         let names = tokio::spawn(tell_names(socket, known)).abort_handle();
-        let address = free_address();
+        let (address, development) = (free_address(), free_address());
         let folder = TempDir::new().expect("the folder should be created");
         write_configuration(folder.path(), page().await, address, resolver, replicas[0].port());
+        write_development(folder.path(), address, development);
         let nginx = Command::new(format!("{ROOT}/scripts/nginx"))
             .args(["-e", "stderr", "-g", "daemon off; master_process off;", "-c"])
             .arg(folder.path().join("nginx.conf"))
@@ -108,7 +111,7 @@ impl Frontend {
             .kill_on_drop(true)
             .spawn()
             .expect("scripts/nginx should start");
-        let frontend = Self { address, folder, _nginx: nginx, replicas: sender, names };
+        let frontend = Self { address, development, folder, _nginx: nginx, replicas: sender, names };
         eventually("a replica answers through the proxy", async || {
             let answer = http().get(format!("http://{address}/ping")).send().await;
             answer.is_ok_and(|answer| answer.status().is_success())
@@ -155,6 +158,16 @@ fn write_configuration(folder: &Path, page: &Path, address: SocketAddr, resolver
     std::fs::write(folder.join("nginx.conf"), main).expect("the file should be written");
     std::fs::create_dir(folder.join("conf.d")).expect("the folder should be created");
     std::fs::write(folder.join("conf.d/default.conf"), site).expect("the file should be written");
+}
+
+fn write_development(folder: &Path, address: SocketAddr, development: SocketAddr) {
+    let template = std::fs::read_to_string(format!("{ROOT}/docker/development/reload.conf.template"));
+    let server = template
+        .expect("a file of the repository")
+        .replace("listen 8081;", &format!("listen {development};"))
+        .replace("127.0.0.1:8080", &address.to_string())
+        .replace("/usr/share/nginx/", &format!("{ROOT}/docker/"));
+    std::fs::write(folder.join("conf.d/reload.conf"), server).expect("the file should be written");
 }
 
 /// The value of `LISTEN_IPV6` that the image's script determines.
