@@ -1,4 +1,4 @@
-//! `smilingchat check`: asks a replica once whether it is ready, or whether it is alive if the URL ends in `/livez`.
+//! `smilingchat check`: asks a replica once whether it is ready or, if the URL ends in `/livez`, whether it is alive.
 //! Serves as a health check for container images without a shell.
 
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub enum CheckError {
 /// Asks the replica once whether it is ready.
 ///
 /// # Errors
-/// [`CheckError`], if the replica is not ready or does not answer in time.
+/// [`CheckError`] if the status of the answer is not 2xx, or if there is no complete answer.
 pub async fn check(options: &CheckOptions) -> Result<(), CheckError> {
     let (status, body) = http::get(&options.url, PATIENCE).await?;
     if status.is_success() {

@@ -55,7 +55,7 @@ const STORE_HELP: &str = "Where the smiles are stored: sqlite:PATH or mysql://US
 /// The options of `smilingchat serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeOptions {
-    /// Address of the page, the API and /ws; port 0 picks a free port, which is logged
+    /// Address of the page, the API and /ws; port 0 means any free port, which is logged
     #[arg(long, env = "SMILINGCHAT_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
@@ -93,11 +93,11 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_CAPACITY", value_name = "N", default_value_t = 100)]
     pub capacity: u32,
 
-    /// Smiles per second that one session may send, and histories that it may request; 0 means unlimited
+    /// Smiles per second that one session may send, and histories per second that it may request; 0 means unlimited
     #[arg(long, env = "SMILINGCHAT_SESSION_RATE", value_name = "N", default_value_t = 20)]
     pub session_rate: u32,
 
-    /// Smiles, and requests for histories, that one session may send at once after a pause; 0 means unlimited
+    /// Smiles that one session may send at once after a pause, and histories that it may request; 0 means unlimited
     #[arg(long, env = "SMILINGCHAT_SESSION_BURST", value_name = "N", default_value_t = 40)]
     pub session_burst: u32,
 
@@ -158,10 +158,10 @@ pub struct SessionTimes {
     /// The time from one WebSocket ping to the next. The first ping comes after a random time: at least half of this
     /// interval, and at most all of it.
     pub ping_interval: Duration,
-    /// The longest time from a ping to its pong. A session that exceeds this time is closed with 4001, unless the
+    /// The longest time from a ping to its pong. If the pong takes longer, the session is closed with 4001, unless the
     /// session was not reading from its socket or had stalled: then the time starts again.
     pub pong_timeout: Duration,
-    /// The longest time for one write and its flush. A session that exceeds it is closed with 4000.
+    /// The longest time for one write and its flush. If they take longer, the session is closed with 4000.
     pub write_timeout: Duration,
 }
 
@@ -206,7 +206,8 @@ impl ServeOptions {
 #[error("{0}")]
 pub struct InvalidValue(String);
 
-/// Reads the secret in `file`, if there is one. Trims white space, such as the final line break that editors add.
+/// Reads the secret in `file`; without a file, returns `None`. Trims white space, such as the final line break that
+/// editors add.
 ///
 /// # Errors
 /// [`InvalidValue`] if the file cannot be read or is empty. The message calls the secret `what`.

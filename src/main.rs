@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 
 /// Unless [`WORKERS_VARIABLE`] is set, the runtime has one worker fewer than there are processors, but at least one.
 /// The remaining processor is for the threads of SQLite and the indexer, or for MySQL on the same machine: with a
-/// worker on every processor, replica and store would preempt each other during a commit.
+/// worker on every processor, the replica and the store would preempt each other during a commit.
 fn runtime() -> std::io::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if std::env::var_os(WORKERS_VARIABLE).is_none() {

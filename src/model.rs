@@ -102,7 +102,7 @@ impl Offset {
 pub struct Epoch(Arc<str>);
 
 impl Epoch {
-    /// Wraps the epoch of a store or a client.
+    /// Wraps the text of an epoch.
     pub fn new(epoch: &str) -> Self {
         Self(epoch.into())
     }

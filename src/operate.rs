@@ -1,4 +1,4 @@
-//! `smilingchat replicas` and `smilingchat crash`: the list of replicas and the crash button on the command line.
+//! `smilingchat replicas` lists the replicas, and `smilingchat crash` makes one of them fail.
 
 use std::io::{self, Write};
 

@@ -57,7 +57,7 @@ pub enum ErrorCode {
     NotASmile,
     /// No such user.
     UnknownUser,
-    /// HTTP only: the `Origin` is foreign.
+    /// HTTP only: the `Origin` is neither the server's own nor on the allow-list.
     ForbiddenOrigin,
     /// HTTP only: this replica is draining or unready.
     Draining,
@@ -110,13 +110,13 @@ impl Refusal {
         Self { code, message: message.into(), retry_after_ms: Some(milliseconds) }
     }
 
-    /// The store refused or did not answer. The hint is only 1 s, since the store may answer again at any moment.
+    /// The store or its index cannot be used now. The hint is only 1 s, since the store may answer again at any moment.
     pub fn store_unavailable() -> Self {
         let message = "the store does not answer; send the same frame or request again";
         Self::temporary(ErrorCode::StoreUnavailable, message, Duration::from_secs(1))
     }
 
-    /// No user has this name.
+    /// The request or the frame names a user that does not exist.
     pub fn unknown_user() -> Self {
         Self::permanent(ErrorCode::UnknownUser, "no such user: GET /api/users lists all users")
     }
@@ -154,7 +154,7 @@ pub enum CloseReason {
     /// The client reads too slowly, or is so far behind that retention has removed smiles that it has not received yet.
     #[strum(to_string = "this client reads too slowly; reconnect and resume")]
     Slow = 4000,
-    /// The pong timed out.
+    /// No pong arrived in time.
     #[strum(to_string = "no pong in time; reconnect and resume")]
     NoPong = 4001,
     /// Another replica has more room.
@@ -163,7 +163,8 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// The close code. Codes below 4000 are registered with IANA (RFC 6455, section 7.4.2); the others are private.
+    /// The close code. Codes below 4000 are registered with IANA; codes from 4000 on are private (RFC 6455, section
+    /// 7.4.2).
     pub fn code(self) -> u16 {
         self as u16
     }
@@ -185,7 +186,7 @@ mod tests {
     #[test]
     fn close_reasons_fit_a_control_frame() {
         for reason in CloseReason::VARIANTS {
-            assert!(<&str>::from(reason).len() <= 123, "the text of {reason:?} is too long");
+            assert!(<&str>::from(reason).len() <= 123, "the text of {reason:?} was too long");
         }
     }
 

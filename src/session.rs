@@ -37,12 +37,12 @@ pub(crate) use socket::Socket;
 
 const MAX_IN_FLIGHT: usize = 128;
 
-/// Maximum time that a leaving session waits for the outcome of its smiles in flight. The deadline does not interrupt
+/// Maximum time that a leaving session waits for the outcomes of its smiles in flight. The deadline does not interrupt
 /// the delivery of outcomes that have arrived.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Upper bound on `reconnect_after_ms` in a `drain` frame. The hint is random, so that clients do not all reconnect at
-/// once.
+/// Upper bound on the random `reconnect_after_ms` in a `drain` frame. Without randomness, all clients of a drain's group
+/// would reconnect at once.
 const RECONNECT_SPREAD_MS: u64 = 500;
 
 /// State that all sessions of a replica share.

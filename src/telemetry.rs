@@ -1,6 +1,6 @@
 //! Logs (`tracing`) and metrics (`prometheus`).
 //!
-//! Each server has its own registry, so that tests can run several in one process.
+//! Each server has its own registry, so that tests can run several servers in one process.
 
 use std::fmt::Display;
 use std::io::IsTerminal;

@@ -98,7 +98,7 @@ pub struct ReplicasOptions {
 /// The options of `smilingchat crash`.
 #[derive(Args, Clone, Debug)]
 pub struct CrashOptions {
-    /// Id of the replica; by default, the replica with the longest uptime among those that can crash
+    /// Id of the replica to crash; without an id, the replica with the longest uptime among those that can crash
     pub replica: Option<String>,
 
     /// URL of a replica, or of the proxy in front of the replicas

@@ -53,8 +53,8 @@ fn sqlite_path(path: &str) -> Result<PathBuf, InvalidValue> {
     }
 }
 
-/// A MySQL database and the account to use. The `Debug` form is the URL without the password and without the TLS
-/// settings.
+/// A MySQL database and the account to use. The `Debug` form is the URL with `…` in place of the password, and without
+/// the TLS settings.
 #[derive(Clone, derive_more::Debug, PartialEq, Eq)]
 #[debug("mysql://{user}{}@{host}:{port}/{database}", if password.is_some() { ":…" } else { "" })]
 pub struct MySqlUrl {
@@ -142,7 +142,7 @@ mod tests {
     fn mysql(text: &str) -> MySqlUrl {
         match text.parse() {
             Ok(StoreUrl::MySql(url)) => url,
-            other => panic!("{text} is not a MySQL URL: {other:?}"),
+            other => panic!("{text} was not read as a MySQL URL: {other:?}"),
         }
     }
 

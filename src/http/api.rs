@@ -1,4 +1,4 @@
-//! The read-only API: `/ping`, `/api/users` and `/api/replicas`.
+//! The read-only JSON API: `/ping`, `/api/users` and `/api/replicas`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

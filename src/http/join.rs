@@ -73,7 +73,7 @@ mod tests {
     /// Pixels per module in the test's picture.
     const SCALE: usize = 4;
 
-    /// Draws the strokes of the image on a grid of modules, and decodes a picture of the grid as a camera would.
+    /// Draws the strokes of the image on a grid of modules, and decodes a picture of the grid as a scanner would.
     fn read(image: &str) -> String {
         let between =
             |start: &str, end: &str| image.split(start).nth(1).and_then(|rest| rest.split(end).next()).unwrap();

@@ -7,7 +7,7 @@ use super::AppState;
 use crate::config::Origin;
 use crate::protocol::{ErrorCode, Refusal};
 
-/// The maximum number of refused origins to log, since clients can invent any number of origins.
+/// Clients can invent any number of origins, so at most this many refused origins are logged.
 const MAX_LOGGED: usize = 100;
 
 /// Logs each of the first [`MAX_LOGGED`] refused origins once, since the usual cause of a refusal is a proxy that
@@ -39,7 +39,7 @@ pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> String {
 }
 
 /// Most requests that do not come from a browser have no `Origin`. The comparison with `Host` ignores the scheme, since
-/// a proxy may terminate TLS. `null`, a malformed `Origin` and several `Origin` headers are foreign.
+/// a proxy may terminate TLS. `null`, a malformed `Origin` and several `Origin` headers are never allowed.
 fn is_own_or_allowed(headers: &HeaderMap, allowed: &[Origin]) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return true };

@@ -42,7 +42,7 @@ pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Respo
         return ([(header::ALLOW, "GET,HEAD")], super::method_not_allowed().await).into_response();
     }
     // During an upgrade, a page of another version may request its assets from this replica. Browsers must revalidate
-    // such an answer before they use it again.
+    // these assets before they use them again.
     let caching = if version == *VERSION { "public, max-age=31536000, immutable" } else { "no-cache" };
     // Weak, since all encodings share it (RFC 9110, section 8.8.3). The modification time is for debug builds, which
     // read assets from the disk.

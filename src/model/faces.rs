@@ -1,4 +1,5 @@
-//! The content of a smile: one to eight faces of the Unicode group *Smileys & Emotion*, or ASCII emoticons.
+//! The content of a smile: one to eight faces, which are emoji of the Unicode group *Smileys & Emotion*. For some of the
+//! faces, a sender may type an ASCII emoticon instead.
 
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, SmolStrBuilder};
@@ -54,7 +55,7 @@ impl Faces {
     /// selectors are added and superfluous ones dropped (Unicode Technical Standard 51, section 2.7).
     ///
     /// # Errors
-    /// [`NotASmile`] if `text` is anything else.
+    /// [`NotASmile`] if `text` has no face, more than [`MAX_FACES`], or a part that is neither a face nor an emoticon.
     pub fn parse(text: &str) -> Result<Self, NotASmile> {
         let mut faces = SmolStrBuilder::new();
         let mut count = 0;
@@ -89,7 +90,7 @@ impl Faces {
     }
 }
 
-/// The fully qualified form of a grapheme; `None` if it is not a face.
+/// The fully qualified form of a grapheme; `None` if the grapheme is not a face.
 fn face(grapheme: &str) -> Option<&'static str> {
     let emoji = emojis::get(grapheme).or_else(|| emojis::get(&grapheme.replace(EMOJI_SELECTOR, "")))?;
     (emoji.group() == emojis::Group::SmileysAndEmotion).then(|| emoji.as_str())
@@ -111,7 +112,7 @@ mod tests {
             for emoticon in emoticons {
                 assert_eq!(parsed(emoticon).as_deref(), Ok(face));
             }
-            assert_eq!(parsed(face).as_deref(), Ok(face), "the face in the table is not fully qualified");
+            assert_eq!(parsed(face).as_deref(), Ok(face), "the face in the table was not fully qualified");
         }
         assert_eq!(parsed(":) :-( <3").as_deref(), Ok("🙂🙁❤\u{fe0f}"));
     }
@@ -135,7 +136,7 @@ mod tests {
             assert_eq!(parsed(emoji.as_str()).as_deref(), Ok(emoji.as_str()));
             seen += 1;
         }
-        assert!(seen > 160, "the group has only {seen} emoji");
+        assert!(seen > 160, "the group had only {seen} emoji");
     }
 
     #[test]
@@ -208,7 +209,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in any::<String>()) {
+        fn no_text_makes_the_parser_panic(text in any::<String>()) {
             let _ = Faces::parse(&text);
         }
     }

@@ -28,7 +28,7 @@ pub(super) async fn drain(app: Arc<AppState>, deadline: Instant) {
     let leaving = async { tokio::join!(app.sessions.wait(), app.context.replica.announce()) };
     let mut leaving = pin!(tokio::time::timeout_at(last_sessions.into(), leaving));
     // Each pass asks one group to leave. A handshake in progress may still open a session, so the passes continue until
-    // all sessions have left or the time has passed.
+    // `leaving` has completed or timed out.
     loop {
         app.context.hub.ask_to_leave(group, CloseReason::Restart);
         if tokio::time::timeout(DRAIN_INTERVAL, leaving.as_mut()).await.is_ok() {
@@ -42,7 +42,7 @@ pub(super) async fn drain(app: Arc<AppState>, deadline: Instant) {
     }
 }
 
-/// The number of sessions in a group: [`GROUP`], or as many as it takes to ask all of them within half the timeout.
+/// The number of sessions in a group: [`GROUP`], or as many as it takes to ask all sessions within half the timeout.
 fn drain_group(sessions: usize, timeout: Duration) -> usize {
     let groups = timeout.as_millis() / 2 / DRAIN_INTERVAL.as_millis();
     sessions.div_ceil(usize::try_from(groups).unwrap_or(usize::MAX).max(1)).max(GROUP)

@@ -46,7 +46,7 @@ const BACKLOG: i32 = 16 * 1024;
 
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// `[::]` means every IPv6 and IPv4 address, or every IPv4 address where IPv6 is disabled.
+/// `[::]` means every IPv6 and IPv4 address or, if the system has no IPv6, every IPv4 address.
 pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = match Socket::new(Domain::for_address(address), Type::STREAM, None) {
         Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => return bind((Ipv4Addr::UNSPECIFIED, address.port()).into()),

@@ -85,8 +85,8 @@ impl Tasks {
         self.spawn(name, async move { stop.run_until_cancelled(task).await.unwrap_or(Ok(())) });
     }
 
-    /// When stopped, the appender and the lease complete the work in progress before they end. Retention removes smiles
-    /// older than `kept`.
+    /// When stopped, the tasks of the appender and the lease complete their work in progress before they end. Retention
+    /// removes smiles older than `kept`.
     pub(super) fn spawn_upkeep(&mut self, context: &Context, appender: Appender, indexer: Indexer, kept: Duration) {
         let Context { replica, store, tail, metrics, .. } = context;
         self.spawn("appender", Box::pin(appender.run(self.stop_appending.clone())));

@@ -44,8 +44,8 @@ impl Session {
         Ok(())
     }
 
-    /// Histories have a bucket of their own, with the same rate and burst as smiles, since each history may read from
-    /// the store.
+    /// Each history may read from the store, so histories are limited too: by a bucket of their own, with the same rate
+    /// and burst as the bucket for smiles.
     async fn history(&mut self, with: &UserName, before: Option<Offset>, limit: u32) -> Result<ServerFrame, Refusal> {
         let with = self.peer(with, "you have no conversation with yourself: name another user")?;
         let now = Instant::now();

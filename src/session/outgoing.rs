@@ -14,16 +14,16 @@ use crate::model::{Offset, SmileId};
 use crate::protocol::{Refusal, ServerFrame};
 use crate::store::StoreError;
 
-/// Maximum number of smiles in one read while catching up.
+/// Maximum number of smiles that a session reads at once while it catches up.
 const PAGE: usize = 200;
 
 const FRAMES_PER_FLUSH: usize = 64;
 
 /// A smile that was submitted to the log and waits for its answer.
 ///
-/// An entry of the outbox with the same id answers the smile. A publication answers it only if this user is the sender.
-/// If a session sends one id twice, each answer goes to one of the two frames. The client cannot tell which answer
-/// belongs to which frame.
+/// An entry of the outbox with the same id answers the smile. A publication answers it only if the session's user is
+/// the sender. If a session sends one id twice, each answer goes to one of the two frames. The client cannot tell which
+/// answer belongs to which frame.
 pub(super) struct SmileInFlight {
     pub(super) id: SmileId,
     /// Whether the client chose the id. An error repeats only an id that the client chose.

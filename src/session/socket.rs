@@ -77,8 +77,8 @@ impl Socket {
         }
     }
 
-    /// Buffers a text frame. If the last write would have blocked, first waits, without a timeout, until the buffer is
-    /// empty.
+    /// Buffers a text frame. If the socket did not accept all of the last write, first waits, without a timeout, until
+    /// the buffer is empty.
     pub(super) async fn feed(&mut self, frame: Bytes) -> Result<(), End> {
         self.stream.feed(text(frame)).await.map_err(|_| End::Broken)
     }
