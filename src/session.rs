@@ -41,8 +41,8 @@ const MAX_IN_FLIGHT: usize = 128;
 /// the delivery of outcomes that have arrived.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Upper bound on the random `reconnect_after_ms` in a `drain` frame. Without randomness, all clients of a drain's group
-/// would reconnect at once.
+/// Upper bound on the random `reconnect_after_ms` in a `drain` frame. Without randomness, clients that leave together
+/// would reconnect together.
 const RECONNECT_SPREAD_MS: u64 = 500;
 
 /// State that all sessions of a replica share.

@@ -1,5 +1,5 @@
-//! The content of a smile: one to eight faces, which are emoji of the Unicode group *Smileys & Emotion*. For some of the
-//! faces, a sender may type an ASCII emoticon instead.
+//! The content of a smile: one to eight faces, which are emoji of the Unicode group *Smileys & Emotion*. A sender may
+//! type some of them as ASCII emoticons.
 
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, SmolStrBuilder};
