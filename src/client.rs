@@ -133,8 +133,8 @@ struct Session {
 }
 
 impl Client {
-    /// A client for `user`. It connects in [`Self::next`], first to the first URL, and after each failure or lost
-    /// connection to the next one.
+    /// A client for `user`. It connects in [`Self::next`]: at first to the first URL, and to the next URL after each
+    /// failure or lost connection.
     ///
     /// # Panics
     /// If `urls` is empty.

@@ -77,7 +77,7 @@ pub enum SimulationError {
     /// An interrupt came before the first smile was sent, while no session was open.
     #[error("interrupted before the run began")]
     Interrupted,
-    /// The file with the token for crash requests cannot be read, or is empty.
+    /// The file with the token for crash requests cannot be read, or contains no token.
     #[error(transparent)]
     NoToken(#[from] InvalidValue),
     /// A replica listed the users, but no session was open at the end of the first stage.
@@ -87,7 +87,7 @@ pub enum SimulationError {
 
 impl SimulationError {
     /// The exit status of the command: 1 if the store has too few users, which breaks the contract; 2 if the token file
-    /// is unreadable or empty; 3 if nothing could be tested.
+    /// is unreadable or contains no token; 3 if nothing could be tested.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::TooFewUsers(_) => 1,
@@ -279,7 +279,7 @@ impl Conductor {
         let begin = self.shared.now();
         self.course.send_modify(|course| course.begin = Some(begin));
         if gathered != StageEnd::Interrupted {
-            // This handle is dropped when sending ends, which stops the crashes.
+            // Dropping this handle when sending ends stops the crashes.
             let _crashes = self.crash_every.map(|every| {
                 let crashes = crasher::crash_every(every, self.token.take(), Arc::clone(&self.shared));
                 AbortOnDropHandle::new(tokio::spawn(crashes))

@@ -23,11 +23,11 @@ pub(crate) struct Helper {
 impl Helper {
     /// Returns once the helper is prepared.
     pub(crate) fn start(role: &str, core: Core, plan: &impl Serialize) -> Self {
-        let mut command = pinning::command(std::env::current_exe().expect("the path of this program"), core);
+        let mut command = pinning::command(std::env::current_exe().expect("this program should have a path"), core);
         command.arg(role).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("a helper should start");
-        let input = process.stdin.take().expect("a piped input");
-        let output = BufReader::new(process.stdout.take().expect("a piped output"));
+        let input = process.stdin.take().expect("the input should be piped");
+        let output = BufReader::new(process.stdout.take().expect("the output should be piped"));
         let mut helper = Self { process, input, output };
         helper.tell(&serde_json::to_string(plan).expect("a plan should serialize to JSON"));
         assert_eq!(helper.next_line(), PREPARED, "the helper failed to prepare");

@@ -76,7 +76,8 @@ pub(crate) fn on_sqlite(log: &str, appended: &Figures, duration: Duration) -> In
     run(log, store, 1, appended, duration, Core::Measured)
 }
 
-/// Inserts rows, as long as those of our log, into the database of that log. [`on_sqlite`] explains `appended`.
+/// Inserts rows into the database at `store`, which also holds our log. [`on_sqlite`] explains the length of the rows,
+/// and `appended`.
 pub(crate) fn on_mysql(store: &str, connections: usize, appended: &Figures, duration: Duration) -> Inserts {
     run(store, store.to_owned(), connections, appended, duration, Core::Any)
 }
@@ -122,7 +123,7 @@ pub(crate) async fn work() {
     }
     let mut rows = 0;
     for connection in inserting {
-        rows += connection.await.expect("a connection");
+        rows += connection.await.expect("no connection's task should panic");
     }
     helper::done(&Outcome { bytes, rows, seconds: began.elapsed().as_secs_f64() });
 }
@@ -139,12 +140,12 @@ impl Database {
         match &mut database {
             Self::Sqlite(connection) => {
                 let table = "CREATE TABLE own_inserts (first INTEGER PRIMARY KEY, payload BLOB)";
-                sqlx::raw_sql(table).execute(connection).await.expect("a table");
+                sqlx::raw_sql(table).execute(connection).await.expect("the table should be created");
             }
             Self::MySql(connection) if makes_table => {
                 let table = "DROP TABLE IF EXISTS own_inserts;
                     CREATE TABLE own_inserts (first BIGINT PRIMARY KEY, payload MEDIUMBLOB)";
-                sqlx::raw_sql(table).execute(connection).await.expect("a table");
+                sqlx::raw_sql(table).execute(connection).await.expect("the table should be created");
             }
             Self::MySql(_) => {}
         }
@@ -157,7 +158,7 @@ impl Database {
         };
         let options = SqliteConnectOptions::new().filename(file).create_if_missing(true);
         let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
-        Self::Sqlite(options.connect().await.expect("a file"))
+        Self::Sqlite(options.connect().await.expect("the SQLite file should open"))
     }
 
     async fn row_bytes(&mut self) -> usize {

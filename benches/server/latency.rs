@@ -18,7 +18,8 @@ const OFFERED: u32 = 2_000;
 
 const ROUND: Duration = Duration::from_secs(8);
 
-/// How long smiles are sent before the latencies and the rate count. The refusals and the CPU shares include this time.
+/// How long smiles are sent before the latencies and the rate are measured. The refusals and the CPU shares are
+/// measured from the start.
 const WARM_UP: Duration = Duration::from_secs(2);
 
 const HEADER: [&str; 10] = [
@@ -127,7 +128,7 @@ async fn send(
 }
 
 /// Reads frames until half a second after the end of the round. Returns the latencies of the frames of the type `what`,
-/// measured from the due times of their smiles, and the number of errors.
+/// measured from the due times of their smiles, and the number of error frames.
 async fn hear(mut stream: SplitStream<Socket>, start: Instant, what: &'static str) -> (Vec<Duration>, usize) {
     let (mut latencies, mut errors) = (Vec::new(), 0);
     let end = start + WARM_UP + ROUND + Duration::from_millis(500);

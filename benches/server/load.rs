@@ -38,7 +38,7 @@ pub(crate) struct Plan {
     /// If there are more sessions than users, several sessions share a user.
     pub(crate) users: Vec<String>,
     pub(crate) sessions: usize,
-    /// The number of sessions that send; the other sessions only listen. With [`Dialect::Polling`], all of them send.
+    /// The number of sessions that send; the other sessions only listen. With [`Dialect::Polling`], all sessions send.
     pub(crate) senders: usize,
     /// Unanswered smiles per sender; 1 with [`Dialect::Polling`], whatever this value is.
     pub(crate) unanswered: usize,
@@ -122,7 +122,7 @@ pub(crate) struct Figures {
     pub(crate) p99_millis: f64,
     /// Smiles per append; NaN for servers that report no appends.
     pub(crate) batch: f64,
-    /// Smiles refused by a busy server.
+    /// Smiles that a server refused temporarily.
     pub(crate) refused: f64,
     /// Smiles that were neither answered nor refused.
     pub(crate) unanswered: f64,

@@ -42,7 +42,7 @@ pub(crate) async fn index_settled(servers: &[Server]) {
 }
 
 pub(crate) async fn sessions(server: &Server) -> usize {
-    value(server, "smilingchat_sessions").await.expect("the gauge of open sessions") as usize
+    value(server, "smilingchat_sessions").await.expect("the server should report its open sessions") as usize
 }
 
 /// `None` if the server does not report the metric. The echo and the peers have no metrics.

@@ -14,7 +14,7 @@ static PROCESS: OnceLock<Option<u32>> = OnceLock::new();
 
 /// A server, and a new database on it.
 pub(crate) struct MySql {
-    /// The URL of the database, with the account under test.
+    /// The URL of the database, with the account that the measured servers use.
     url: Url,
     /// The URL of the database, with the account that created it.
     owner: Url,

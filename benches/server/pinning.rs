@@ -11,7 +11,8 @@ pub(crate) enum Core {
     Measured,
     /// The CPU of the load, if pinning is possible.
     Measuring,
-    /// Any CPU: in measurements on MySQL, where all processes share the CPUs, and in the measurement `ready`.
+    /// Any CPU: for measurements on MySQL, where all processes share the CPUs, for the measurement `ready`, and for
+    /// servers that are not measured.
     Any,
 }
 

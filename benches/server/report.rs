@@ -66,16 +66,16 @@ impl Report {
         self.figures.insert("rounds".to_owned(), scale.rounds.to_string());
         self.figures.insert("sustained".to_owned(), format!("{} s", scale.sustained.as_secs()));
         let folder = Path::new(if full { DOCUMENTS } else { DRAFTS });
-        std::fs::create_dir_all(folder).expect("the folder for the results was not created");
+        std::fs::create_dir_all(folder).expect("the folder for the results should be created");
         let kept = std::fs::read_to_string(Path::new(DOCUMENTS).join("RESULTS.md")).unwrap_or_default();
-        std::fs::write(folder.join("RESULTS.md"), self.document(&kept)).expect("the results were not written");
+        std::fs::write(folder.join("RESULTS.md"), self.document(&kept)).expect("the results should be written");
         let with_mysql = if MySql::process().is_some() { "MySQL included" } else { "without MySQL" };
         for (store, title, times_of, file) in [
             (Store::Sqlite, "One replica on SQLite", "database included", "results-sqlite.svg"),
             (Store::MySql, "Replicas on MySQL", with_mysql, "results-mysql.svg"),
         ] {
             let bars = self.bars.remove(&store).unwrap_or_default();
-            svg::save(folder.join(file), &plot::draw(title, times_of, &bars)).expect("a plot was not written");
+            svg::save(folder.join(file), &plot::draw(title, times_of, &bars)).expect("the plot should be written");
         }
         println!("written: {}", folder.join("RESULTS.md").display());
     }
@@ -86,7 +86,7 @@ impl Report {
         let mut document = String::new();
         let mut rest = TEMPLATE;
         while let Some((before, after)) = rest.split_once("{{") {
-            let (name, after) = after.split_once("}}").expect("a name in the template did not end");
+            let (name, after) = after.split_once("}}").expect("every `{{` in the template should have a `}}`");
             document += before;
             document += self.figures.get(name).map_or("not measured", String::as_str);
             rest = after;

@@ -1,4 +1,4 @@
-//! One replica on SQLite, measured alternately with the bare echo and plain inserts in batches of the same size.
+//! One replica on SQLite, measured alternately with the bare echo and with plain inserts in batches of the same size.
 
 use std::slice::from_ref;
 

@@ -48,7 +48,7 @@ pub enum ApiError {
     },
 }
 
-/// The answer of `GET /api/replicas`.
+/// The answer to `GET /api/replicas`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ReplicaList {
     /// Every running replica, and those lost within the last 10 minutes. A lost replica may stay in the list for about

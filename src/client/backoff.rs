@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_policy_close_the_wait_is_drawn_from_the_longest_range() {
+    fn after_a_close_with_1008_the_wait_is_drawn_from_the_longest_range() {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(3);
         let wait = |_| {
             let mut backoff = Backoff::default();

@@ -1,4 +1,4 @@
-//! One WebSocket to a replica: opens it, reads and writes frames, and detects a server that is gone or hangs.
+//! Opens one WebSocket to a replica, reads and writes frames, and detects a server that is gone or hangs.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(super) struct NotOpened {
     pub cause: String,
     pub message: String,
     pub retry_after: Option<Duration>,
-    /// Whether the server refused permanently.
+    /// Whether the refusal is permanent.
     pub last: bool,
 }
 

@@ -12,7 +12,7 @@ use url::Url;
 
 const MAX_BODY_BYTES: usize = 8 << 20;
 
-/// Why a request has no answer: for example, no connection, or no complete response in time.
+/// Why a request has no answer: for example, no connection, or no complete answer in time.
 #[derive(Debug, thiserror::Error)]
 #[error("{request}: {cause}")]
 pub struct RequestError {

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn smiles_are_written_once_and_again_in_order_after_a_lost_connection() {
+    fn smiles_are_written_in_order_and_once_per_connection() {
         let mut outbox = Outbox::default();
         assert!((0..4).all(|number| offer(&mut outbox, number)));
         assert_eq!(written(&mut outbox, Duration::ZERO), [0, 1, 2, 3]);

@@ -1,4 +1,4 @@
-//! Asks the replicas for the simulated users.
+//! Asks one replica after another for the users to simulate.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::model::UserName;
 const ROUNDS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The number of simulated users. They come first in the list of users; the remaining users are for people.
+/// The maximum number of simulated users. They come first in the list of users; the remaining users are for people.
 const SIMULATED: usize = 60;
 
 pub(super) async fn users(urls: &[Url]) -> Result<Vec<UserName>, ApiError> {

@@ -324,7 +324,7 @@ impl Ledger {
         }
     }
 
-    /// Another sender may use the same id.
+    /// The id alone does not identify a smile: another sender may use the same id.
     fn is_of(&self, smile: &Smile, beat: Beat) -> bool {
         *self.plan.user(beat.sender()) == smile.from
     }

@@ -42,7 +42,7 @@ pub struct Report {
     pub retried: u64,
     /// Beats without a smile, because too many smiles were unanswered.
     pub skipped: u64,
-    /// Smiles without a final answer whose last transmission was temporarily refused, or which were never written.
+    /// Smiles without a final answer that were never written, or whose last transmission was temporarily refused.
     pub given_up: u64,
     /// Smiles in the log that a stream should have received but did not.
     pub lost: u64,
@@ -209,7 +209,7 @@ impl fmt::Display for Report {
             (3, _) => write!(
                 f,
                 "NOT PROVEN: no replica answered at the end, or an interrupt ended the second reading; \
-                 no promise had been broken by then"
+                 no broken promise was found"
             ),
             _ => write!(f, "NOT CLEAN: the server broke the promises listed above"),
         }

@@ -24,7 +24,7 @@ pub(super) struct Session {
     next: u64,
     /// The send times of the unanswered smiles, oldest first.
     waiting: VecDeque<Instant>,
-    /// The earliest time of the next smile, if a refusal has set one.
+    /// The earliest time at which the next smile may be sent, if a refusal requires a wait.
     not_before: Option<Instant>,
     incoming: Vec<u8>,
     outgoing: Vec<u8>,

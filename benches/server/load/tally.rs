@@ -1,4 +1,4 @@
-//! The counters that all users of the load share.
+//! The counters that all sessions of the load share.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub(crate) struct Outcome {
     pub(crate) answers: u64,
     /// Smiles delivered to sessions or in answers to polls, not counting acks.
     pub(crate) delivered: u64,
-    /// Smiles refused by a busy server.
+    /// Smiles that a server refused temporarily.
     pub(crate) refused: u64,
     /// Time from the start of sending until every sender has finished, or until the time limit for the last answers.
     pub(crate) seconds: f64,

@@ -63,12 +63,12 @@ fn memory() -> String {
 /// The median time of a synchronous write of 4 KiB.
 fn disk() -> String {
     let folder = folder();
-    let mut file = File::create(folder.path().join("disk")).expect("a file");
-    file.write_all(&vec![0; 4096 * WRITES as usize]).and_then(|()| file.sync_all()).expect("a write");
+    let mut file = File::create(folder.path().join("disk")).expect("the file should be created");
+    file.write_all(&vec![0; 4096 * WRITES as usize]).and_then(|()| file.sync_all()).expect("the write should work");
     let mut times: Vec<_> = (0..WRITES)
         .map(|block| {
             let began = Instant::now();
-            file.write_all_at(&[1; 4096], block * 4096).and_then(|()| file.sync_data()).expect("a write");
+            file.write_all_at(&[1; 4096], block * 4096).and_then(|()| file.sync_data()).expect("the write should work");
             began.elapsed()
         })
         .collect();

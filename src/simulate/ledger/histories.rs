@@ -128,7 +128,12 @@ fn random_histories_are_clean_and_a_lost_duplicated_or_swapped_delivery_is_detec
         let (faults, _) = history.verdict(|entries, deliveries, random| {
             entries.remove(deliveries[random.random_range(0..deliveries.len())]);
         });
-        assert_eq!(by_name(&faults), [("lost", 1)], "History::play({seed}), a delivery removed: {:?}", faults.words());
+        assert_eq!(
+            by_name(&faults),
+            [("lost", 1)],
+            "History::play({seed}): a removed delivery did not count as one lost smile: {:?}",
+            faults.words()
+        );
 
         let (faults, _) = history.verdict(|entries, deliveries, random| {
             let first = deliveries[random.random_range(0..deliveries.len())];
@@ -138,14 +143,14 @@ fn random_histories_are_clean_and_a_lost_duplicated_or_swapped_delivery_is_detec
         assert_eq!(
             by_name(&faults),
             [("duplicated", 1)],
-            "History::play({seed}), a delivery duplicated: {:?}",
+            "History::play({seed}): a repeated delivery did not count as one duplicate: {:?}",
             faults.words()
         );
 
         let (faults, _) = history.verdict(|entries, deliveries, random| {
             let first = deliveries[random.random_range(0..deliveries.len())];
             let stream = entries[first].stream;
-            // The last delivery of a stream has no successor to swap with, so it is duplicated.
+            // The last delivery of a stream has no successor to swap with, so it is repeated instead.
             let next = deliveries.into_iter().find(|&place| place > first && entries[place].stream == stream);
             match next {
                 Some(next) => entries.swap(first, next),
@@ -156,7 +161,7 @@ fn random_histories_are_clean_and_a_lost_duplicated_or_swapped_delivery_is_detec
         // session starts. The smile then counts as duplicated.
         assert!(
             faults.count(Fault::Reordered) + faults.count(Fault::Duplicated) > 0,
-            "History::play({seed}), two deliveries swapped: {:?}",
+            "History::play({seed}): two swapped deliveries were not detected: {:?}",
             faults.words()
         );
     }

@@ -342,7 +342,7 @@ fn the_ack_of_a_duplicate_does_not_advance_the_stream() {
 }
 
 #[test]
-fn smiles_from_outside_the_run_are_checked_only_for_duplicates_and_order() {
+fn smiles_from_outside_the_run_are_checked_for_duplicates_and_order() {
     let foreign = |scene: &Scene, offset| {
         Event::Received(Smile {
             id: SmileId::parse("c1").unwrap(),

@@ -36,7 +36,7 @@ pub enum Fault {
     Breach,
 }
 
-/// The number of faults of each kind, and the first ones in words.
+/// The number of faults of each kind, and the first faults in words.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     counts: [u64; Fault::COUNT],
