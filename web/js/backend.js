@@ -19,7 +19,8 @@ export const SILENT_CODES = new Set(["unreachable", "no_replica", "http_502", "h
 
 /**
  * A failed request. `status` is the HTTP status, or 0 if no complete answer arrived. `code` is `unreachable` if
- * `status` is 0; otherwise the answer's error code, `http_STATUS` for a refusal without one, or `unexpected_answer`.
+ * `status` is 0; otherwise the answer's error code, `http_STATUS` for a refusal without one, or `unexpected_answer` for
+ * a success without the expected body.
  */
 export class BackendError extends Error {
   constructor({ status, code, message, retryAfter = 0 }) {
