@@ -19,7 +19,8 @@ export const SILENT_CODES = new Set(["unreachable", "no_replica", "http_502", "h
 
 /**
  * A failed request. `status` is the HTTP status, or 0 if no complete answer arrived. `code` is `unreachable` if
- * `status` is 0; otherwise the answer's error code, `http_STATUS` for a refusal without one, or `unexpected_answer`.
+ * `status` is 0; otherwise the answer's error code, `http_STATUS` for a refusal without one, or `unexpected_answer` for
+ * a success without the expected body.
  */
 export class BackendError extends Error {
   constructor({ status, code, message, retryAfter = 0 }) {
@@ -98,8 +99,8 @@ export class Backend {
   /**
    * Finds out why a socket to this address is refused. Returns a `BackendError`, or null if no cause is found. Browsers
    * hide the answer to a handshake, so this method sends a plain GET. Browsers send no `Origin` with a GET to the
-   * page's own origin, so a second request tests the origin: a crash request without a body, which the server always
-   * refuses.
+   * page's own origin, so a second request tests the origin: a crash request without a body. The server always
+   * refuses such a request.
    */
   async refusal(socketUrl) {
     const found = await this.#request(socketUrl.replace(/^ws/, "http")).catch((error) => error);

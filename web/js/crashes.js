@@ -23,7 +23,8 @@ const STALE_MS = 15_000;
  * The state of a run without crashes. `incidents` has the crashes in the order in which they were recorded; one that
  * the page only noticed may have happened before its predecessor. `replicas` is the list last seen, at `seenAt`.
  * `roster` has every replica seen so far, `arrivals` those that became ready, `orderly` those that drained or handed
- * sessions over, and `losses` the lost sessions, without those that were resumed and are older than `REMEMBERED_MS`.
+ * sessions over, and `losses` the lost sessions, without those that have resumed and were lost more than
+ * `REMEMBERED_MS` ago.
  */
 export const NO_CRASHES = Object.freeze({
   incidents: Object.freeze([]),

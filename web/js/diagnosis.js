@@ -1,8 +1,8 @@
 // Diagnoses why sessions cannot connect. Browsers do not tell a page why a socket failed, so after a session's second
-// failure in a row the page finds the cause with one or two HTTP requests. For `DIAGNOSIS_GAP_MS`, or for the server's
-// hint if it is longer, each refusal is counted under this cause. A later refusal waits for the next diagnosis. A rate
-// limit lets occasional requests pass, so refusals are counted under the last cause until two diagnoses in a row find
-// no cause, or until a diagnosis gets no answer.
+// failure in a row the page looks for the cause with one or two HTTP requests. For `DIAGNOSIS_GAP_MS`, or for the
+// server's hint if it is longer, each refusal is counted under this cause. A later refusal waits for the next
+// diagnosis. A rate limit lets occasional requests pass, so refusals are counted under the last cause until two
+// diagnoses in a row find no cause, or until a diagnosis gets no answer.
 
 export const SUSPICIOUS_ATTEMPTS = 2;
 /** The minimum time between the end of a diagnosis and the start of the next one. */

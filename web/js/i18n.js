@@ -19,8 +19,9 @@ export function loadDictionary(language) {
 }
 
 /**
- * Returns a function that turns a key and values into text: `{name}` in the text becomes `values.name`. If `n` is 1,
- * the function uses the key's `.one` form, if there is one. A key without words is returned unchanged.
+ * Returns a function that turns a key and values into text: `{name}` in the text becomes `values.name`. If
+ * `values.n` is 1 and the dictionary has the key's `.one` form, the function uses that form. A key without words is
+ * returned unchanged.
  */
 export function translator(dictionary) {
   return (key, values = {}) => {

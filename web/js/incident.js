@@ -21,7 +21,7 @@ export function incidentOf({ id, at, by, mode }) {
   return { id, by, mode, victim: null, askedAt: at, confirmedAt: null, losses: [], lostAt: null, replacement: null };
 }
 
-/** Records the answer of the server, which names the replica. */
+/** Records the server's answer, which names the replica. */
 export function confirmed(incident, { at, replica, mode }) {
   return { ...incident, confirmedAt: at, victim: replica, mode };
 }

@@ -1,5 +1,5 @@
-// The proof that every acked smile reached its receiver exactly once and in order. It checks every welcome, ack and
-// smile of the simulated users.
+// The proof that every acked smile reached its receiver exactly once and in order. The ledger checks every welcome, ack
+// and smile of the simulated users.
 //
 // Offsets, not a timeout, decide whether a smile is lost. A session that has seen offset n has seen its user's whole
 // stream up to n, so an acked smile at or below n that the receiver never saw is lost. A smile in the gap of a session

@@ -192,9 +192,9 @@ export class Model {
   }
 
   /**
-   * How to restart a replica that crashes in the chosen mode. While no backend answers, the browser is online and no
-   * session is connected, the mode is that of the last crash instead; it is the default mode if there was no crash, if
-   * the mode of the last crash is unknown, or if the crashed replica has been replaced.
+   * How to restart a replica that crashes in the chosen mode. If no backend answers although the browser is online, and
+   * no session is connected, the mode is that of the last crash instead; it is the default mode if there was no crash,
+   * if the mode of the last crash is unknown, or if the crashed replica has been replaced.
    */
   revival(now) {
     const isAway = this.#browser.isOnline() && this.#connectedUsers().length === 0;

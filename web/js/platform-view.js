@@ -28,7 +28,7 @@ export class PlatformView {
     setText(this.#revivalCommand, revival.command ?? "");
   }
 
-  // Rebuilt only when the links change, so that a focused link keeps the focus.
+  // The list is rebuilt only when the links change, so that a focused link keeps the focus.
   #paintLinks(links) {
     const shown = JSON.stringify(links);
     if (shown === this.#shownLinks) return;

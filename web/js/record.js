@@ -1,6 +1,6 @@
 // A run as one object for export: settings, ledger, overload errors, timeline and crashes. Each `at` is in milliseconds
-// since the start of the run, and each `…_after` in milliseconds since the crash was requested. For a crash that the
-// page did not request, the first lost session counts as the request or, if no session was lost, the last heartbeat.
+// since the start of the run, and each `…_after` in milliseconds since the crash was requested. A crash that the page
+// did not request counts from the first lost session or, if no session was lost, from the replica's last heartbeat.
 
 import { spread } from "./crashes.js";
 import { figuresOf } from "./incident.js";

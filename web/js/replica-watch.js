@@ -63,7 +63,7 @@ export class ReplicaWatch {
     if (this.quietUntil === null || this.#timers.now() >= this.quietUntil) await this.#ask();
   }
 
-  // A due poll runs regardless of the clock: a timer may fire a little early.
+  // A scheduled poll runs even before `quietUntil`, since its timer may fire a little early.
   async #ask() {
     if (this.#isAsking) return;
     const askedAt = this.#timers.now();

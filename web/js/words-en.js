@@ -233,7 +233,7 @@ export const ENGLISH = {
   "status.list_unanswered": "{live} of {n} sessions live. The request for the list of replicas failed; trying again.",
   "status.too_often": "Too many requests from your IP address. Asking again in {age}.",
   "status.too_often.running": "{live} of {n} sessions live. Too many requests from your IP address; asking again in {age}.",
-  "status.forbidden_origin": "The backend refuses sessions from {origin}: a proxy has changed the Host header. Make it pass Host on unchanged, or start the backend with --allowed-origins {origin}",
+  "status.forbidden_origin": "The backend refuses sessions from {origin}: a proxy changes the Host header. Make the proxy pass Host on unchanged, or start the backend with --allowed-origins {origin}",
   "status.refused": "{live} of {n} sessions live. The backend refuses more ({code}).",
   "status.too_few_users": "The backend has users for only {n} conversations.",
   "status.too_few_users.one": "The backend has users for only {n} conversation.",

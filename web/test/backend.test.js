@@ -260,7 +260,7 @@ test("an outage counts from its first failure until an answer, and the last list
   assert.deepEqual(parts.answers.map((answer) => answer.self), ["be1.1", "be1.1"]);
 });
 
-test("the first answer after an outage calls onReturn, even if a rate limit refused a poll before it", async () => {
+test("onReturn is called at the first list after an outage, even if a poll in between is rate-limited", async () => {
   const parts = watching();
   await parts.watch.ask();
   const tooOften = new BackendError({ status: 429, code: "rate_limited", message: "" });
@@ -271,7 +271,7 @@ test("the first answer after an outage calls onReturn, even if a rate limit refu
   }
 });
 
-test("a refusal proves that the backend is up; silence or a proxy's gateway error does not", async () => {
+test("a refusal shows that the backend is up; silence or a proxy's gateway error does not", async () => {
   const parts = watching();
   const failure = (status, code) => new BackendError({ status, code, message: "" });
   const silentSince = async (error) => {

@@ -57,7 +57,7 @@ test("smiles sent before, during and after crashes are stored once, in order, an
   assert.ok(anna.session.reconnects >= 1);
 });
 
-test("a client that starts again sends nothing that was pending when it stopped, nor waits for it", () => {
+test("a client that starts again neither sends nor awaits what was pending when it stopped", () => {
   const { sockets, client } = withSocket();
   client.smile("bruno", "😀");
   client.history("bruno");
@@ -69,7 +69,7 @@ test("a client that starts again sends nothing that was pending when it stopped,
   assert.notEqual(sockets.at(-1).closedWith, null, "the session stayed open although nothing was pending");
 });
 
-test("a client that finishes closes its session after the answers to its history requests", async () => {
+test("a finishing client closes its session only once its history requests are answered", async () => {
   const { sockets, client } = withSocket();
   sockets[0].tell(welcome());
   const history = client.history("bruno");
@@ -111,7 +111,7 @@ test("smiles past the in-flight maximum are queued, and all are stored even if s
   assert.equal(new Set((await all).map(({ offset }) => offset)).size, 4 * UNDER_WAY);
 });
 
-test("a smile with a given id is sent with that id, and a permanent error rejects it", async () => {
+test("a smile with a given id is sent with that id, and a permanent error rejects its promise", async () => {
   const { sockets, client } = withSocket();
   const smile = client.smile("nobody", "😀", "mine");
   sockets[0].tell(welcome());
@@ -212,7 +212,7 @@ test("a resumed session is live once the server has answered its ping", () => {
   assert.equal(client.session.state, SessionState.LIVE);
 });
 
-test("a session that cannot resume reports a gap", () => {
+test("a client reports a gap if its session cannot resume", () => {
   const { timers, backend, open } = world();
   let gaps = 0;
   open("anna", { onGap: () => (gaps += 1) });

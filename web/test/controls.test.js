@@ -24,7 +24,7 @@ test("invalid values in an address are replaced by the defaults", () => {
     "", "?conversations=31&rate=0&seed=-1&mode=boom&chaos=7", "?conversations=&rate=21&seed=4294967296", "?rate=5.5&chaos=x",
     "?conversations=1e1&seed=0x10",
   ]) {
-    assert.deepEqual(settingsOf(search), { ...DEFAULTS, starts: false }, `an invalid value of ${search} was accepted`);
+    assert.deepEqual(settingsOf(search), { ...DEFAULTS, starts: false }, `"${search}" did not give the defaults`);
   }
 });
 

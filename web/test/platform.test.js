@@ -103,7 +103,7 @@ test("a known platform is kept after a reload and after an answer from an older 
   assert.deepEqual([reloaded.name, reloaded.links], ["swarm", []]);
 });
 
-test("an unreadable stored platform is ignored", () => {
+test("an invalid stored platform is ignored", () => {
   for (const kept of ["{", "null", '{"name":"nomad","links":[]}', '{"name":"compose"}']) {
     const storage = new FakeStorage();
     storage.setItem("smilingchat.platform", kept);

@@ -21,7 +21,7 @@ function staged() {
     nodes["say-as"].value = user;
     nodes["say-text"].value = text;
     form.dispatchEvent(new Event("submit"));
-    // The form loads the client code before it sends.
+    // The form loads the code of the client before it sends the smile.
     await import("../js/client/client.js");
     await passes(0);
   };

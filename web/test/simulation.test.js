@@ -129,7 +129,7 @@ test("eighteen conversations resume without overload errors after the only repli
   assertProven(simulation.ledger.totals);
 });
 
-test("a backend that loses smiles is detected", () => {
+test("the smiles that a backend loses are counted as lost", () => {
   const { simulation, timers, backend } = setUp();
   let lost = 0;
   backend.loses = (smile) => smile.offset % 50 === 0 && (lost += 1) > 0;

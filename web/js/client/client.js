@@ -72,7 +72,7 @@ export class Client {
     this.session.start();
   }
 
-  /** Closes the session. What is not answered yet is not sent again, and its promises stay pending. */
+  /** Closes the session. Drops the unsettled smiles and unanswered history requests; their promises stay pending. */
   stop() {
     this.session.stop();
     this.#waiting = [];
@@ -90,10 +90,10 @@ export class Client {
   }
 
   /**
-   * Sends a smile, and retries it through any number of crashes. Resolves to `{id, offset, duplicate}` once it is
-   * stored, and rejects with a `Refusal` if it never will be. Smiles are stored in the order of the calls, except that
-   * a temporarily refused smile is stored later. An `id` has 1 to 64 characters from `A-Z a-z 0-9 . _ -`. A user must
-   * never use an id twice; by default, the client generates the id.
+   * Sends a smile, and retries it through any number of crashes. Resolves to `{id, offset, duplicate}` once the smile
+   * is stored, or rejects with a `Refusal` if it is permanently refused. Smiles are stored in the order of the calls,
+   * except that a temporarily refused smile is stored later. An `id` has 1 to 64 characters from
+   * `A-Z a-z 0-9 . _ -`. A user must never use an id twice; by default, the client generates the id.
    */
   smile(to, smile, id = this.#nextId()) {
     return new Promise((resolve, reject) => {

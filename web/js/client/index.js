@@ -1,15 +1,16 @@
-// The client library: `Client`, and its parts for separate use. Runs unchanged in browsers and in Node.js 22 or later;
-// docs/client.mjs is an example.
+// The client library: `Client`, its parts for separate use, and two modules that `Client` does not use. It runs
+// unchanged in browsers and in Node.js 22 or later; docs/client.mjs is an example.
 //
-// Client   one user: `smile()`, `history()`, `onSmile`, `onState`. It survives crashes of the replicas. The parts:
+// Client   one user: `smile()`, `history()`, `onSmile`, `onState`. It survives crashes of the replicas. Its parts:
 //   Session      one WebSocket at a time: welcome, resume from the highest offset, back-off with jitter, the server's
 //                hints, the reaction to each close code, and the detection of a silent replica
 //   Outbox       smiles without an ack, each sent again with the same id: after a temporary error, no sooner than the
 //                server's hint allows; after a broken session, in the beats that follow the next welcome
 //   DialQueue    limits how many of a page's sessions connect at the same time
+//   PageTimers   a clock, and timers that run on time in a hidden page if workers are available
+// Not used by `Client`:
 //   Stream       for a proof of delivery: how far the user's stream has been seen, and where it has gaps
 //   whyRefused   finds out why a socket is refused, since browsers hide the cause
-//   PageTimers   a clock, and timers that run on time in a hidden page if workers are available
 
 export { Backoff, retryWait } from "./backoff.js";
 export { Client, Refusal } from "./client.js";

@@ -3,7 +3,7 @@
 
 import { parseJson, retryAfterOf, socketUrl } from "./protocol.js";
 
-/** The status of the answer to a plain GET that passed all earlier checks. The cause is then in the handshake. */
+/** The status of the answer to a GET that passes all checks before the handshake, so the cause is in the handshake. */
 const NO_HANDSHAKE = 426;
 
 /** The time limit of the request: a hanging backend accepts connections but never answers. */

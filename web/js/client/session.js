@@ -108,7 +108,10 @@ export class Session {
     if (this.#timers.now() + wait < this.retryAt) this.#waitFor(wait);
   }
 
-  /** Honours the hint of a refusal: a shorter wait becomes `wait` milliseconds plus a random spread. 0: no hint. */
+  /**
+   * Honours the hint of a refusal: a shorter wait becomes `wait` milliseconds plus a random spread. A `wait` of 0 means
+   * that there is no hint.
+   */
   postpone(wait) {
     if (this.state !== SessionState.WAITING || wait === 0) return;
     if (this.#timers.now() + wait > this.retryAt) this.#waitFor(wait + this.#random() * POSTPONE_SPREAD_MS);

@@ -94,7 +94,7 @@ function remember(taken) {
 
 function showSession(client) {
   const { state, replica, reconnects } = client.session;
-  // `takeSeat` stops the client of a taken user; that is not a connection problem.
+  // `takeSeat` stops the client of a user that another phone has; that is not a connection problem.
   if (seat === null && state === SessionState.STOPPED) return;
   if (navigator.onLine === false) showState("offline", "bad");
   else if (state === SessionState.WAITING || state === SessionState.CONNECTING) showAttempt(client);
@@ -158,7 +158,7 @@ function paint() {
   if (!hasChosen) byId("to").value = presetReceiver({ users, host: seat.host, senders: lines.senders });
 }
 
-/** Keeps the elements of lines that are already shown, so that a screen reader announces only new ones. */
+/** Keeps the elements of lines that are already shown, so that a screen reader announces only new lines. */
 function showLine(line) {
   if (!items.has(line)) {
     const item = element("li", "line", element("span", "smile", line.smile), " ", element("span"));

@@ -11,7 +11,10 @@ export class Lines {
     this.#user = user;
   }
 
-  /** `{from, to, smile, state, offset}`; the state is "sent", "stored", "refused", or "heard" for received smiles. */
+  /**
+   * Each line is `{from, to, smile, state, offset}`; the state is "sent", "stored", "refused", or "heard" for received
+   * smiles.
+   */
   get all() {
     return this.#lines;
   }

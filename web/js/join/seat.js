@@ -9,7 +9,7 @@ export const SIMULATED = 60;
 
 const WORD_LENGTH = 3;
 
-// Faces without a variation selector, which are stored as sent.
+// These faces have no variation selector, so they are stored as sent.
 const WORDS = [..."😀😃😄😁😆😅🤣😂🙂🙃😉😊😇🥰😍🤩😘😋😛😜🤪😝🤗🤭🤫🤔😏😌🤠🥳😎🤓🧐😺😸😹😻😼🙈🙉🙊"];
 
 /** The id that claims a user for a day. */
