@@ -72,8 +72,8 @@ pub struct MySqlUrl {
     pub database: String,
     /// The TLS mode.
     pub tls: TlsMode,
-    /// The file with the certificates of the authorities to trust; `None` for the public authorities. Only
-    /// [`TlsMode::VerifyCa`] and [`TlsMode::VerifyIdentity`] use it.
+    /// The file with the certificates of the authorities to trust; `None` for the public authorities. Only with
+    /// [`TlsMode::VerifyCa`] and [`TlsMode::VerifyIdentity`].
     pub tls_authority: Option<PathBuf>,
 }
 
@@ -122,6 +122,9 @@ fn mysql_url(text: &str) -> Result<MySqlUrl, InvalidValue> {
             "ssl-ca" => parsed.tls_authority = Some(PathBuf::from(value.as_ref())),
             _ => return Err("only ssl-mode and ssl-ca may follow the ?".into()),
         }
+    }
+    if parsed.tls_authority.is_some() && !matches!(parsed.tls, TlsMode::VerifyCa | TlsMode::VerifyIdentity) {
+        return Err("ssl-ca needs ssl-mode=verify_ca or verify_identity: no other mode verifies a certificate".into());
     }
     Ok(parsed)
 }
@@ -196,6 +199,8 @@ mod tests {
             ("mysql://anna:secret@db/a/b", "no database"),
             ("mysql://anna:secret@db:port/chat", "port"),
             ("mysql://anna:secret@db/chat?ssl-mode=disabled", "ssl-mode must be"),
+            ("mysql://anna:secret@db/chat?ssl-ca=/a.pem", "ssl-ca needs"),
+            ("mysql://anna:secret@db/chat?ssl-ca=/a.pem&ssl-mode=required", "ssl-ca needs"),
             ("mysql://anna:secret@db/chat?secret=1", "may follow"),
         ] {
             let error = wrong.parse::<StoreUrl>().unwrap_err().to_string();
