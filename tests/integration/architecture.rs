@@ -158,7 +158,7 @@ fn may_use(module: &str, other: &str) -> bool {
 }
 
 #[test]
-fn imports_point_one_way() {
+fn modules_use_only_the_modules_that_they_may_use() {
     let mut edges = 0;
     for source in sources() {
         let known = ["main", "lib"].contains(&source.module())

@@ -331,7 +331,7 @@ async fn a_run_is_exported_as_json_and_as_an_image() {
     assert_eq!(kind, "image/png");
     assert!(
         bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.len() > 20_000,
-        "no PNG, or too small: {} bytes",
+        "the picture was not a PNG, or was too small: {} bytes",
         bytes.len()
     );
     assert_eq!(browser.complaints().await, Vec::<String>::new());
