@@ -35,7 +35,7 @@ async fn assert_accessible(browser: &Browser, state: &str) {
             let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
             browser.command("Emulation.setEmulatedMedia", &features).await;
             let found = browser.run(AUDIT, &json!([])).await;
-            assert_eq!(found, json!([]), "the page has violations: {state}, {width} pixels wide, {scheme}");
+            assert_eq!(found, json!([]), "the page had violations: {state}, {width} pixels wide, {scheme}");
         }
     }
 }

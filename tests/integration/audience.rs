@@ -345,7 +345,7 @@ async fn the_example_of_the_client_in_node_survives_a_crash_of_the_backend() {
     assert!(offsets.is_sorted_by(|one, other| one < other), "the acked offsets did not increase: {offsets:?}");
     let list = get_json(server.address, "/api/replicas").await;
     let log = list["head"].as_u64().expect("an offset");
-    // The log also holds Bruno's answer. It may hold one more smile, whose ack the program had not yet printed.
+    // The log also holds Bruno's answer, and perhaps one more smile, whose ack the program had not yet printed.
     let mine = u64::try_from(offsets.len()).expect("the count should fit") + 1;
     assert!((mine..=mine + 1).contains(&log), "the log had {log} smiles instead of {mine} or one more");
 }

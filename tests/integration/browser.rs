@@ -133,11 +133,11 @@ fn agree(shown: u64, counted: u64) -> bool {
 async fn assert_overloads_agree(browser: &Browser, shed: u64, limited: u64) {
     let causes = causes(browser).await;
     let all = format!("{causes:?} on the page, {shed} shed and {limited} limited by the server");
-    assert_eq!(browser.number("overload-errors").await, causes.values().sum::<u64>(), "the sum is wrong: {all}");
+    assert_eq!(browser.number("overload-errors").await, causes.values().sum::<u64>(), "the sum was wrong: {all}");
     let shown = |names: &[&str]| names.iter().filter_map(|&name| causes.get(name)).sum::<u64>();
-    assert!(agree(shown(&["at capacity"]), shed), "the counts of shed requests differ: {all}");
+    assert!(agree(shown(&["at capacity"]), shed), "the counts of shed requests differed: {all}");
     let too_often = shown(&["session too fast", "too many requests from your IP address"]);
-    assert!(agree(too_often, limited), "the counts of rate-limited requests differ: {all}");
+    assert!(agree(too_often, limited), "the counts of rate-limited requests differed: {all}");
     assert_eq!(shown(&["at capacity"]) + too_often, causes.values().sum::<u64>(), "an unexpected cause: {all}");
 }
 
@@ -151,7 +151,7 @@ async fn the_badges_count_what_the_server_counts() {
     let [stored, shed, limited] = stopped(&browser, &server).await;
     assert_overloads_agree(&browser, shed, limited).await;
     let successes = browser.number("successes").await;
-    assert!(agree(successes, stored), "the page shows {successes} successes, but {stored} smiles are stored");
+    assert!(agree(successes, stored), "the page showed {successes} successes, but {stored} smiles were stored");
 }
 
 #[tokio::test]
@@ -323,10 +323,17 @@ async fn a_run_is_exported_as_json_and_as_an_image() {
     assert_eq!(record["ledger"]["acked"].as_u64(), Some(browser.number("successes").await));
     assert_eq!(record["settings"]["conversations"], 2);
     assert_eq!(record["timeline"]["marks"][0]["kind"], "start");
-    assert!(record["timeline"]["samples"].as_array().is_some_and(|samples| samples.len() > 2), "few samples: {record}");
+    assert!(
+        record["timeline"]["samples"].as_array().is_some_and(|samples| samples.len() > 2),
+        "too few samples: {record}"
+    );
     let (kind, bytes) = download(&browser, "picture").await;
     assert_eq!(kind, "image/png");
-    assert!(bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.len() > 20_000, "not a large PNG: {} bytes", bytes.len());
+    assert!(
+        bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.len() > 20_000,
+        "the picture was not a PNG, or was too small: {} bytes",
+        bytes.len()
+    );
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 }
 

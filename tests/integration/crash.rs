@@ -165,7 +165,7 @@ async fn an_unready_replica_refuses_new_sessions_and_keeps_its_open_sessions() {
     assert_eq!(
         refused(replica.address, "{}", &[JSON]).await,
         (404, json!("unknown_replica")),
-        "a request that names no replica crashed one that was not ready"
+        "a request that named no replica crashed a replica that was not ready"
     );
     let (status, retry_after, body) = refusal(upgrade(replica.address, "?user=carla").send().await.unwrap()).await;
     assert_eq!(status, 503, "the session was not refused: {body}");

@@ -20,7 +20,7 @@ use crate::support::process::{TestProcess, run_program};
 use crate::support::proxy::Network;
 use crate::support::{eventually, within};
 
-/// Time limit for the first ack after the address points to a writable server.
+/// Time limit for each replica's first ack after the address points to a writable server.
 const ACKED_AGAIN: Duration = Duration::from_secs(1);
 
 /// Time limit for all replicas to follow the new primary's binary log and to disconnect from the old primary.
@@ -294,7 +294,7 @@ async fn replicas_leave_a_silent_old_primary_within_two_seconds() {
         let log = fleet.members[0].process().log();
         assert!(
             said.iter().all(|lines| *lines <= LINES_OF_A_MOVE + usize::from(!noticed)),
-            "too many lines, {said:?}: {log}"
+            "the replicas logged too many lines, {said:?}: {log}"
         );
         drop(frozen);
         eventually("no connection to the old primary remains", async || fleet.database.sessions().await == 0).await;
@@ -331,7 +331,11 @@ async fn a_smile_is_acked_only_when_a_semi_synchronous_replica_has_it() {
     assert_eq!(bruno.expect("smile").await["id"], "held");
     acked(&mut anna, "after", "bruno").await;
     let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
-    assert!(said.iter().all(|lines| *lines <= 10), "too many lines, {said:?}: {}", fleet.members[0].process().log());
+    assert!(
+        said.iter().all(|lines| *lines <= 10),
+        "the replicas logged too many lines, {said:?}: {}",
+        fleet.members[0].process().log()
+    );
     pair.until_replicated().await;
     for server in [0, 1] {
         ledger.assert_with(0, &StoredLog::in_mysql(pair.url(server), fleet.database.name()).await);

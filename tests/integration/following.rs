@@ -100,7 +100,8 @@ async fn a_batch_that_the_stream_omits_is_read_from_the_log() {
     let mut anna = TestClient::connect(one.address, "anna").await;
     anna.persist("seen", "bruno").await;
     assert_eq!(id(&bruno.expect("smile").await), "seen");
-    // These statements append a copy of the batch, with another id of the same length, and bypass the binary log.
+    // These statements append a copy of the batch, with a different smile id of the same length, and bypass the binary
+    // log.
     let hidden = "SET SESSION sql_log_bin = 0;
         INSERT INTO log_batches (first, smiles, token, appended_at, payload)
         SELECT 2, 1, 7, appended_at, CONCAT(

@@ -306,7 +306,7 @@ async fn the_page_behind_the_proxy_is_small_and_cacheable() {
 }
 
 #[tokio::test]
-async fn the_proxy_revalidates_the_page_and_rejects_writes() {
+async fn the_proxy_answers_revalidations_of_the_page_and_rejects_writes() {
     let (_store, _replica, frontend) = one_replica().await;
     for encoding in ["identity", "gzip"] {
         let tag = header(&get_with(frontend.address, "/", "accept-encoding", encoding).await, "etag");
@@ -322,7 +322,7 @@ async fn the_proxy_revalidates_the_page_and_rejects_writes() {
 async fn during_development_the_page_loads_the_script_that_reloads_it_and_keeps_its_tag() {
     let (_store, _replica, frontend) = one_replica().await;
     let page = get(frontend.development, "/").await;
-    assert_ne!(header(&page, "etag"), "", "the script cannot see that the page has changed");
+    assert_ne!(header(&page, "etag"), "", "the page had no tag, by which the script detects changes");
     let html = page.text().await.unwrap();
     let scripts = quoted(&html, "/development/");
     assert_eq!(scripts, ["/development/reload.js"]);

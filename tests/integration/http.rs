@@ -77,7 +77,7 @@ async fn versioned_assets_are_cached_and_the_page_is_revalidated() {
 }
 
 #[tokio::test]
-async fn the_proxy_serves_the_same_page_as_a_replica() {
+async fn the_image_of_the_frontend_holds_the_same_page_as_a_replica() {
     let replica = TestReplica::start(&[]).await;
     let page = page().await;
     for name in ["index.html", "join.html"] {
@@ -89,10 +89,10 @@ async fn the_proxy_serves_the_same_page_as_a_replica() {
         );
         let ours = get(replica.address, &format!("/{name}")).await.text().await.unwrap();
         let version = |html| quoted(html, "v/")[0].split('/').nth(1).unwrap();
-        assert!(html.replace(version(&html), version(&ours)) == ours, "{name} differed");
+        assert!(html.replace(version(&html), version(&ours)) == ours, "{name} differed from the replica's");
         for path in assets {
             let ours = get(replica.address, &format!("/{path}")).await.text().await.unwrap();
-            assert!(fs::read_to_string(page.join(path)).unwrap() == ours, "{path} differed");
+            assert!(fs::read_to_string(page.join(path)).unwrap() == ours, "{path} differed from the replica's");
             assert!(!ours.starts_with("//") && !ours.contains("/**"), "{path} had comments");
         }
     }
@@ -105,7 +105,7 @@ async fn responses_use_an_encoding_that_the_client_accepts() {
         let asked = http().get(format!("http://{}{path}", replica.address)).header("accept-encoding", accepted);
         let answer = asked.send().await.unwrap();
         let (encoding, vary) = (header(&answer, "content-encoding"), header(&answer, "vary"));
-        assert!(vary.eq_ignore_ascii_case("accept-encoding"), "{path} varies by {vary:?}");
+        assert!(vary.eq_ignore_ascii_case("accept-encoding"), "{path} varied by {vary:?}");
         (encoding, answer.bytes().await.unwrap().len())
     };
     for path in ["/", "/js/app.js", "/style.css", "/favicon.svg", "/api/users"] {

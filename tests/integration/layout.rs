@@ -10,8 +10,8 @@ use crate::support::page::{STORE, WITH_LIMITS, live_sessions, open_page, picture
 use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 
-/// The lowest bottom edge of these elements, in pixels from the top of the page; infinite if no element matches or one
-/// is hidden.
+/// The lowest bottom edge of these elements, in pixels from the top of the page; infinite if no element matches or a
+/// matching element is hidden.
 async fn reaches(browser: &Browser, selector: &str) -> f64 {
     let read = "const nodes = [...document.querySelectorAll(arguments[0])];
         const hidden = (node) => node.offsetParent === null || node.getBoundingClientRect().height === 0;
@@ -200,7 +200,11 @@ async fn enlarged_text_has_room_on_every_screen() {
                 assert!(text > 0.8 * f64::from(size), "the font size of the start button was {text} pixels");
                 for find in [CUT_OFF, CUT_OFF_CHOICES] {
                     let found = browser.run(find, &json!([])).await;
-                    assert_eq!(found, json!([]), "cut off at {width} pixels, font size {size}, in {language}");
+                    assert_eq!(
+                        found,
+                        json!([]),
+                        "elements were cut off at {width} pixels, font size {size}, in {language}"
+                    );
                 }
             }
         }
@@ -218,7 +222,11 @@ async fn text_of_twice_the_usual_size_has_room() {
         until_above(&browser, "successes", 100).await;
         for (width, height) in [(1440, 900), (390, 844)] {
             browser.view(width, height).await;
-            assert_eq!(browser.run(CUT_OFF, &json!([])).await, json!([]), "cut off at {width} pixels in {language}");
+            assert_eq!(
+                browser.run(CUT_OFF, &json!([])).await,
+                json!([]),
+                "elements were cut off at {width} pixels in {language}"
+            );
         }
     }
 }

@@ -298,5 +298,5 @@ async fn a_low_limit_on_open_files_reduces_only_the_sessions() {
     last.expect("history").await;
     let log = process.log();
     let loud: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).collect();
-    assert_eq!(loud.len(), 1, "the limit was not the only warning or error: {loud:?}");
+    assert_eq!(loud.len(), 1, "the warning about the limit was not the only warning or error: {loud:?}");
 }

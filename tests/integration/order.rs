@@ -74,7 +74,7 @@ async fn concurrent_senders_keep_their_order_and_all_receivers_see_one_order() {
         assert_eq!(acked.insert(offset, id), None, "two smiles got the offset {offset}");
     }
     assert!(acked.len() >= 200, "only {} smiles were admitted", acked.len());
-    assert!(acked.keys().copied().eq(1..=acked.len() as u64), "the offsets have gaps");
+    assert!(acked.keys().copied().eq(1..=acked.len() as u64), "the offsets had gaps");
     for listener in &mut listeners {
         for (expected, expected_id) in &acked {
             let frame = listener.expect("smile").await;

@@ -14,7 +14,7 @@ use crate::support::process::{TestProcess, run, run_program, run_program_with, s
 use crate::support::replica::TestStore;
 use crate::support::{eventually, get, get_json, options_of, within};
 
-/// The options of `serve` that users rely on: no version renames or removes one.
+/// All options of `serve`. Users rely on them, so no version may rename or remove an option.
 const OPTIONS: [&str; 21] = [
     "listen",
     "ops-listen",
@@ -49,8 +49,8 @@ async fn help_lists_every_option_and_its_environment_variable() {
     assert_eq!(options_of(serve), OPTIONS.map(str::to_owned).into(), "OPTIONS differs from the program");
     for option in OPTIONS {
         let variable = format!("SMILINGCHAT_{}", option.to_uppercase().replace('-', "_"));
-        assert!(help.contains(&format!("--{option} ")), "the help lacks --{option}");
-        assert!(help.contains(&variable), "the help lacks {variable}");
+        assert!(help.contains(&format!("--{option} ")), "the help lacked --{option}");
+        assert!(help.contains(&variable), "the help lacked {variable}");
     }
 }
 
@@ -115,7 +115,7 @@ async fn fails_with_one_line(arguments: &[&str], word: &str) {
     let stderr = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
     assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
-    assert!(stderr.contains(word), "{arguments:?}: the error lacks {word:?}: {stderr}");
+    assert!(stderr.contains(word), "{arguments:?}: the error lacked {word:?}: {stderr}");
 }
 
 #[tokio::test]
@@ -204,7 +204,7 @@ async fn an_invalid_variable_is_named_in_the_error() {
         let option = option.to_lowercase().replace('_', "-");
         assert!(
             stderr.contains(&format!("{variable} (--{option} <")),
-            "the error does not name {variable} and its option: {stderr}"
+            "the error did not name {variable} and its option: {stderr}"
         );
     }
     for variable in ["SMILINGCHAT_STORE_PASSWORD_FILE", "SMILINGCHAT_CRASH_TOKEN_FILE"] {
@@ -212,14 +212,14 @@ async fn an_invalid_variable_is_named_in_the_error() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(
             !output.status.success() && stderr.contains(variable),
-            "{variable} was accepted, or is not in the error: {stderr}"
+            "{variable} was accepted, or was not in the error: {stderr}"
         );
     }
     let output = run_program_with(&["serve", "--capacity", "many"], &[("SMILINGCHAT_CAPACITY", "5")]).await;
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         stderr.contains("--capacity") && !stderr.contains("SMILINGCHAT_CAPACITY"),
-        "the error lacks --capacity, or names the variable: {stderr}"
+        "the error lacked --capacity, or named the variable: {stderr}"
     );
 }
 
@@ -260,7 +260,7 @@ async fn replicas_are_listed_for_people_and_for_machines() {
     assert_eq!((rows[1][0], rows[1][2]), (&*process.replica, "ready"), "{table}");
     assert!(
         rows[1].contains(&"unlimited") && table.contains(&format!("answered by {}", process.replica)),
-        "the table lacks the capacity or the replica: {table}"
+        "the table lacked the capacity or the replica: {table}"
     );
 
     let (status, json) = ask(&process, &["replicas", "--json"], &[]).await;
@@ -270,7 +270,7 @@ async fn replicas_are_listed_for_people_and_for_machines() {
     process.kill().await;
     let (status, printed) = ask(&process, &["replicas"], &[]).await;
     assert_eq!((status, printed.lines().count()), (Some(1), 1), "{printed}");
-    assert!(printed.contains("/api/replicas"), "the error lacks the path: {printed}");
+    assert!(printed.contains("/api/replicas"), "the error lacked the path: {printed}");
 }
 
 fn token_file(store: &TestStore) -> String {
@@ -290,19 +290,19 @@ async fn a_replica_can_be_crashed_from_the_terminal() {
     assert_eq!((status, printed.lines().count()), (Some(1), 1), "{printed}");
     assert!(
         printed.contains("401") && printed.contains("--token-file"),
-        "the error lacks the status or the option: {printed}"
+        "the error lacked the status or the option: {printed}"
     );
     let (status, printed) = ask(&process, &["crash", "nobody.1", &token], &[]).await;
     assert!(
         status == Some(1) && printed.contains("404") && printed.contains("`smilingchat replicas`"),
-        "the error lacks the status or the advice: {printed}"
+        "the error lacked the status or the advice: {printed}"
     );
 
     let (status, printed) = ask(&process, &["crash", "--mode=unready", &process.replica, &token], &[]).await;
     assert_eq!(status, Some(0), "{printed}");
     assert!(
         printed.starts_with(&format!("{} is not ready", process.replica)),
-        "the output does not say what happened: {printed}"
+        "the output did not say what happened: {printed}"
     );
     eventually("the replica is not ready", async || get(process.address, "/readyz").await.status().as_u16() == 503)
         .await;
@@ -340,7 +340,7 @@ async fn an_invalid_link_is_explained_in_the_error() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         stderr.contains("--links") && stderr.contains("the URL of Grafana must begin with http://"),
-        "the error does not explain the link: {stderr}"
+        "the error did not explain the link: {stderr}"
     );
 }
 
@@ -372,7 +372,7 @@ async fn an_invalid_store_url_is_refused_without_its_password() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         stderr.contains("--store") && !stderr.contains("hush"),
-        "the error lacks the option, or shows the password: {stderr}"
+        "the error lacked the option, or showed the password: {stderr}"
     );
 }
 
@@ -409,7 +409,7 @@ async fn a_simulation_that_reaches_no_server_exits_with_3_and_one_line() {
     assert_eq!((output.status.code(), stderr.lines().count()), (Some(3), 1), "{stderr}");
     assert!(
         stderr.contains("no replica listed the users") && stderr.contains(&address.to_string()),
-        "the error lacks the reason or the address: {stderr}"
+        "the error lacked the reason or the address: {stderr}"
     );
 }
 
@@ -423,7 +423,7 @@ async fn a_simulation_that_sees_a_broken_promise_exits_with_1() {
     assert_eq!(output.status.code(), Some(1), "{ledger}");
     assert!(
         ledger.contains("NOT CLEAN") && ledger.contains("\n  duplicated: "),
-        "the report lacks the fault: {ledger}"
+        "the report lacked the fault: {ledger}"
     );
 }
 
@@ -439,6 +439,6 @@ async fn too_low_a_limit_on_open_files_is_refused_with_one_line() {
     assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
     assert!(
         stderr.contains("64 open files") && stderr.contains("ulimit -n"),
-        "the error lacks the limit or the advice: {stderr}"
+        "the error lacked the limit or the advice: {stderr}"
     );
 }

@@ -27,10 +27,10 @@ async fn spread(fleet: &mut Fleet) -> Vec<u64> {
     let list = get_json(witness, "/api/replicas").await;
     let ready = list["replicas"]
         .as_array()
-        .expect("the replicas are a list")
+        .expect("the replicas were not a list")
         .iter()
         .filter(|replica| replica["state"] == "ready");
-    ready.map(|replica| replica["sessions"].as_u64().expect("the number of sessions is an integer")).collect()
+    ready.map(|replica| replica["sessions"].as_u64().expect("the number of sessions was not an integer")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,7 +117,7 @@ fn rebalancing_is_on_in_every_deployment_with_a_proxy() {
         ("swarm/stack.yaml", "\n      SMILINGCHAT_REBALANCE: \"on\"\n"),
         ("k8s/base/kustomization.yaml", "\n      - SMILINGCHAT_REBALANCE=on\n"),
     ] {
-        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("the file exists");
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("a file");
         assert!(text.contains(setting), "{file} does not switch rebalancing on");
     }
 }

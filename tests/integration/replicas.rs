@@ -295,7 +295,7 @@ async fn the_simulator_crashes_one_replica_after_another_and_reports_each_recove
     for crash in crashes {
         assert!(
             crash["sessions"].as_u64() > Some(0) && crash["recovered"] == crash["sessions"],
-            "no session was lost, or one was not recovered: {report}"
+            "no session was lost, or a lost session was not recovered: {report}"
         );
         assert!(crash["recovery_ms"].as_f64() > Some(0.0), "a crash had no recovery time: {report}");
     }

@@ -1,4 +1,4 @@
-//! Faults of the SQLite file: a full disk, a busy database, a second process, a deleted or replaced file.
+//! Faults that affect the SQLite file: a full disk, a busy database, a second process, and a deleted or replaced file.
 
 use std::fs::File;
 use std::io::Write;
@@ -66,7 +66,7 @@ struct SmallDisk {
 
 impl SmallDisk {
     async fn mount() -> Option<Self> {
-        let folder = tempfile::TempDir::new().expect("a temporary folder is created");
+        let folder = tempfile::TempDir::new().expect("no temporary folder was created");
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(folder.path()).output();
         let mounted = mount.await.is_ok_and(|output| output.status.success());
         if !mounted {
@@ -80,13 +80,13 @@ impl SmallDisk {
     }
 
     fn fill(&self) {
-        let mut file = File::create(self.file("ballast")).expect("the ballast is created");
+        let mut file = File::create(self.file("ballast")).expect("the ballast was not created");
         let page = [1; 4096];
         while file.write_all(&page).is_ok() {}
     }
 
     fn free(&self) {
-        std::fs::remove_file(self.file("ballast")).expect("the ballast is removed");
+        std::fs::remove_file(self.file("ballast")).expect("the ballast was not removed");
     }
 }
 
@@ -111,7 +111,7 @@ async fn a_disk_that_fills_up_under_load_loses_no_acked_smile_and_causes_two_log
     let refused = async || {
         metric(process.ops_address, "smilingchat_errors_total{code=\"store_unavailable\"}")
             .await
-            .expect("the metric exists")
+            .expect("the metric did not exist")
     };
     acks(100).await;
     let lines = process.log().lines().count();

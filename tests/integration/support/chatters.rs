@@ -12,7 +12,8 @@ use super::client::{Event, TestClient, offset};
 use super::ledger::Ledger;
 use super::within;
 
-/// Each chatter's user, and the user to whom it sends. Simulations of at most 30 conversations use none of them.
+/// Each chatter's user, and the user to whom it sends. Simulations of at most 30 conversations use none of these
+/// users.
 const PAIRS: [(&str, &str); 6] = [
     ("rosa", "stefano"),
     ("stefano", "rosa"),

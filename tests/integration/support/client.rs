@@ -40,12 +40,12 @@ pub(crate) struct TestClient {
 
 impl TestClient {
     pub(crate) async fn connect(address: SocketAddr, user: &str) -> Self {
-        Self::open(address, &format!("?user={user}")).await.expect("the session opens")
+        Self::open(address, &format!("?user={user}")).await.expect("the session did not open")
     }
 
     pub(crate) async fn resume(address: SocketAddr, user: &str, after: u64, epoch: &str) -> Self {
         let query = format!("?user={user}&after={after}&epoch={epoch}");
-        Self::open(address, &query).await.expect("the session opens")
+        Self::open(address, &query).await.expect("the session did not open")
     }
 
     /// Opens a session. Fails if the server is down, refuses the upgrade, or does not send `welcome` first. Panics if
@@ -58,8 +58,8 @@ impl TestClient {
     pub(crate) async fn with_small_buffer(address: SocketAddr, user: &str) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(SMALL_BUFFER_BYTES).expect("a small buffer");
-        let stream = socket.connect(address).await.expect("the server accepts connections");
-        Self::over(stream, address, &format!("?user={user}")).await.expect("the session opens")
+        let stream = socket.connect(address).await.expect("the server did not accept the connection");
+        Self::over(stream, address, &format!("?user={user}")).await.expect("the session did not open")
     }
 
     async fn over(stream: TcpStream, address: SocketAddr, query: &str) -> Result<Self, String> {
@@ -84,11 +84,11 @@ impl TestClient {
     }
 
     pub(crate) fn epoch(&self) -> String {
-        self.welcome["epoch"].as_str().expect("welcome has an epoch").to_owned()
+        self.welcome["epoch"].as_str().expect("welcome had no epoch").to_owned()
     }
 
     pub(crate) fn recovered(&self) -> bool {
-        self.welcome["recovered"].as_bool().expect("welcome has `recovered`")
+        self.welcome["recovered"].as_bool().expect("welcome had no `recovered`")
     }
 
     pub(crate) async fn try_send(&mut self, text: &str) -> Result<(), String> {
@@ -103,7 +103,7 @@ impl TestClient {
     }
 
     pub(crate) async fn send_text(&mut self, text: &str) {
-        self.try_send(text).await.expect("the connection is open");
+        self.try_send(text).await.expect("the frame was not sent");
     }
 
     pub(crate) async fn send(&mut self, frame: Value) {
@@ -169,7 +169,7 @@ impl TestClient {
         };
         match within("the next frame arrives", next).await {
             Some(Ok(Message::Text(text))) => {
-                let frame = serde_json::from_str(&text).expect("every answer is JSON");
+                let frame = serde_json::from_str(&text).expect("a frame was not JSON");
                 self.record(&frame);
                 Event::Frame(frame)
             }
@@ -184,7 +184,7 @@ impl TestClient {
             && let Some(id) = frame["id"].as_str()
             && let Some((to, faces)) = self.sent.get(id).cloned()
         {
-            let user = self.welcome["user"].as_str().expect("welcome names the user");
+            let user = self.welcome["user"].as_str().expect("welcome did not name the user");
             self.ledger.record(user, id, &Entry { offset: offset(frame), to, faces });
         }
     }
@@ -251,7 +251,7 @@ impl TestClient {
         }
     }
 
-    /// A history frame with all these smiles is about 53 kB.
+    /// Sends 200 smiles. A history frame with all of them is about 53 kB.
     pub(crate) async fn fill_a_history(&mut self, to: &str) {
         let faces = "😶\u{200d}🌫\u{fe0f}".repeat(8);
         for number in 0..200 {
@@ -269,7 +269,7 @@ impl TestClient {
 
     /// Closes this session and waits until the server has closed it too.
     pub(crate) async fn close(mut self) {
-        self.socket.close(None).await.expect("the connection is open");
+        self.socket.close(None).await.expect("the close frame was not sent");
         while let Event::Frame(_) = self.event().await {}
     }
 
@@ -305,11 +305,11 @@ async fn wait_for_hint(answer: &Value) {
 }
 
 pub(crate) fn offset(frame: &Value) -> u64 {
-    let offset = frame["offset"].as_u64().unwrap_or_else(|| panic!("{frame} has no offset"));
+    let offset = frame["offset"].as_u64().unwrap_or_else(|| panic!("{frame} had no offset"));
     assert!(offset < 1 << 53, "offset {offset} was not below 2^53");
     offset
 }
 
 pub(crate) fn id(frame: &Value) -> String {
-    frame["id"].as_str().unwrap_or_else(|| panic!("{frame} has no id")).to_owned()
+    frame["id"].as_str().unwrap_or_else(|| panic!("{frame} had no id")).to_owned()
 }

@@ -30,7 +30,8 @@ pub(crate) fn clean_up(limit: Duration, work: impl Future + Send + 'static) {
     let _ = cleaning.join();
 }
 
-/// Runs `scripts/mysql`, without a container, for a server whose data is in this folder. Returns its output.
+/// Runs `scripts/mysql`, without a container, for a server whose data is in this folder. Returns the
+/// script's output.
 pub(crate) async fn script(command: &'static str, folder: &'static str) -> String {
     let run = move || {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql");

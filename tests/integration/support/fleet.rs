@@ -104,8 +104,9 @@ impl Fleet {
         async move {
             let time = Duration::from_secs(seconds.into());
             let output = run_program_for(time, &arguments.each_ref().map(String::as_str)).await;
-            let ledger: Value = serde_json::from_slice(&output.stdout)
-                .unwrap_or_else(|_| panic!("no report: {}", String::from_utf8_lossy(&output.stderr)));
+            let ledger: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+                panic!("the simulator printed no report: {}", String::from_utf8_lossy(&output.stderr))
+            });
             let none = ["lost", "duplicated", "reordered", "altered", "failed", "unanswered", "breaches", "gaps"];
             for what in none {
                 assert_eq!(ledger[what], 0, "{what} was not 0: {ledger}");

@@ -94,7 +94,7 @@ impl StoredLog {
 
     pub(crate) async fn in_file(path: &Path) -> Self {
         let options = SqliteConnectOptions::new().filename(path).busy_timeout(PATIENCE);
-        let mut connection = SqliteConnection::connect_with(&options).await.expect("the store opens");
+        let mut connection = SqliteConnection::connect_with(&options).await.expect("the store did not open");
         let [users, trimmed, batches] =
             [USERS, TRIMMED, BATCHES].map(|query| sqlx::AssertSqlSafe(query.replace(SIGNED, "INTEGER")));
         let users = sqlx::query_as(users).fetch_all(&mut connection).await.expect("users");

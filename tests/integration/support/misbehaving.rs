@@ -316,7 +316,7 @@ async fn serve(mut stream: TcpStream, world: Arc<Mutex<World>>) {
         tokio::select! {
             order = orders.recv() => match order {
                 Some(Order::Say(frame)) => {
-                    let text = Utf8Bytes::try_from(frame.encode()).expect("JSON is UTF-8");
+                    let text = Utf8Bytes::try_from(frame.encode()).expect("the JSON was not UTF-8");
                     if socket.send(Message::Text(text)).await.is_err() { break }
                 }
                 Some(Order::Close(code)) => {

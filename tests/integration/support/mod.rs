@@ -35,8 +35,9 @@ pub(crate) const UNLIMITED: [(&str, &str); 2] = [("capacity", "0"), ("session-ra
 
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Reports a check that this machine cannot run. `scripts/test` lists the reports. The test harness captures what
-/// `eprintln!` prints, and shows it only if the test fails. The report is a single write, so no other output splits it.
+/// Reports a check that this machine cannot run. `scripts/test` lists the reports. This function does not use
+/// `eprintln!`, because the test harness captures what `eprintln!` prints, and shows it only if the test fails. The
+/// report is a single write, so no other output splits it.
 pub(crate) fn skipped(why: &str) {
     let report = format!("SKIPPED: {why}\n");
     std::io::stderr().write_all(report.as_bytes()).expect("standard error should be writable");

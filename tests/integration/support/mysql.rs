@@ -1,4 +1,4 @@
-//! New databases on real MySQL servers, each for one test, and statements that a test executes on these servers. A
+//! New databases, each for one test, on real MySQL servers, and statements that a test executes on these servers. A
 //! server is the one at `TEST_MYSQL_URL`, or one that the test has started.
 
 use std::net::SocketAddr;
@@ -36,10 +36,10 @@ impl TestDatabase {
         Self { server, name }
     }
 
-    /// The `--store` URL of a new user that has all privileges on this database and no others.
+    /// The `--store` URL of a new user that has all privileges on this database and no other privileges.
     pub(crate) async fn url_of_a_restricted_user(&self) -> String {
         let statements = format!("CREATE USER {0} IDENTIFIED BY 'restricted'; GRANT ALL ON {0}.* TO {0}", self.name);
-        run(self.server.as_str(), statements).await.expect("the user of TEST_MYSQL_URL could not create a user");
+        run(self.server.as_str(), statements).await.expect("the user in the URL of the server could not create a user");
         let mut url: Url = self.url().parse().expect("a URL");
         url.set_username(&self.name).expect("no user could be set");
         url.set_password(Some("restricted")).expect("no password could be set");

@@ -1,4 +1,5 @@
-//! A TCP proxy between a replica and MySQL that simulates network failures. The unit tests of the store use it too.
+//! A TCP proxy that simulates network failures between a replica and MySQL. The unit tests of the store use this file
+//! too.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

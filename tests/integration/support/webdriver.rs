@@ -101,7 +101,7 @@ impl Browser {
 
     pub(crate) async fn number(&self, id: &str) -> u64 {
         let text = self.text(id).await;
-        text.parse().unwrap_or_else(|_| panic!("#{id} shows no number: {text:?}"))
+        text.parse().unwrap_or_else(|_| panic!("#{id} showed no number: {text:?}"))
     }
 
     pub(crate) async fn click(&self, id: &str) {
@@ -142,8 +142,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Otherwise the browser would outlive its driver, and its processes would still write to the folder.
-        let group = self.driver.id().expect("the driver should still run").to_string();
+        // Kill the whole process group: a browser outlives its killed driver, and keeps writing to the folder.
+        let group = self.driver.id().expect("the driver had exited").to_string();
         let _ = std::process::Command::new("sh").args(["-c", "kill -KILL -$0", &group]).status();
         // Dropping the session would ask the driver to end it, and wait for an answer.
         let _ = self.session.clone().leak();
