@@ -46,10 +46,10 @@ impl Publication {
 }
 
 pub(crate) enum Push {
-    /// A smile to or from the session's user, in the order of the log. If the session sent the smile, this is the
-    /// answer.
+    /// A smile to or from this session's user. Publications follow the order of the log. If this session sent the
+    /// smile, the publication is the answer.
     Publication(Arc<Publication>),
-    /// This session sent a smile whose id was stored before, at this offset.
+    /// This session sent a smile whose id the log already holds, at this offset.
     Duplicate(SmileId, Offset),
     /// A smile that this session sent was not stored.
     Refused(SmileId),

@@ -148,7 +148,7 @@ impl Index {
         if self.loaded.get().is_some() { usize::MAX } else { IDS_WHILE_LOADING }
     }
 
-    /// Finds the ids that the log already holds, in the index or in memory, as one consistent view.
+    /// Looks the ids up in the index and in memory. The result is one consistent view of both.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -181,14 +181,15 @@ impl Index {
         if candidates.is_empty() {
             return Ok(HashMap::default());
         }
-        // Short hashes may collide, and retention may have removed the smile.
+        // Short hashes may collide, and retention may have removed a smile, so the smiles themselves are read.
         let stored = self.read_smiles(&self.read_offsets(&candidates).await?).await?;
         Ok(stored.iter().map(|smile| (self.store.id_hash(&smile.from, &smile.id), smile.offset)).collect())
     }
 
     /// Reads the indexed offsets of these short hashes, in order.
     async fn read_offsets(&self, candidates: &[u64]) -> Result<Vec<Offset>, StoreError> {
-        // An indexed segment leaves memory gradually, so a segment that has partly left memory counts as indexed.
+        // The ids of an indexed segment leave memory gradually. Once some of them have left, the segment counts as
+        // indexed.
         let mut expected = self.tail.indexed().0.div_ceil(SEGMENT);
         'again: loop {
             // A set, since many ids share a block of a small run.

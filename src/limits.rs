@@ -1,5 +1,5 @@
-//! Admission control for smiles: limits per session, per replica and by the store's delay. Also the rate of histories
-//! and the budget of refused frames. Pure code: callers pass the time.
+//! Admission control for smiles: limits per session, per replica and by the store's delay. Also the rate limit for
+//! histories and the budget of refused frames. Pure code: callers pass the time.
 //!
 //! `tower_governor`, which limits requests per client address in `http`, cannot inspect a bucket without taking from
 //! it. [`admit`] must check two buckets before it takes from either, so this module has buckets of its own.

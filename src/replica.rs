@@ -119,8 +119,8 @@ impl Replica {
         *self.crash.lock() == Some(CrashMode::Unready)
     }
 
-    /// Renews the lease, hands sessions over and obeys crash requests until `stop`; completes a renewal or a read that
-    /// has begun. On SQLite, only measures the rate of admitted smiles.
+    /// Renews the lease, hands sessions over and obeys crash requests until `stop` is cancelled. A renewal or a read
+    /// that has begun by then is completed. On SQLite, only measures the rate of admitted smiles.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         tokio::join!(self.renew(&stop), self.read(&stop));
     }

@@ -66,12 +66,12 @@ impl Store {
     /// Opens the store, creates or upgrades its tables and loads its users.
     ///
     /// Waits without a time limit while the MySQL server cannot be reached, is read-only or reports a temporary error,
-    /// or while another replica upgrades the tables. Logs what it waits for.
+    /// or while another replica is upgrading the tables. Logs what it waits for.
     ///
     /// # Errors
     /// [`StoreError::CannotOpen`] if the file cannot be opened or upgraded, if the certificate authority's file cannot
-    /// be read, if this store does not support the MySQL server, or if a MySQL error is permanent. A MySQL
-    /// server's refusal of the account counts as permanent after 15 s.
+    /// be read, if this store does not support the MySQL server, or if a MySQL error is permanent. A MySQL server's
+    /// refusal of the account counts as permanent after 15 s.
     pub(crate) async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         match url {
             StoreUrl::Sqlite(path) => {

@@ -7,8 +7,9 @@
 //!
 //! The merge schedule depends only on the number of indexed segments. At most one merge per tier is under way. Indexing
 //! a segment performs one slice of each of these merges. A slice merges one block of each input run into [`FAN_OUT`]
-//! blocks of the new run. A merge completes exactly when the next one of its tier starts. Therefore every segment costs
-//! about the same, the number of indexed segments determines the set of runs, and a crash leaves nothing half done.
+//! blocks of the new run. A merge completes exactly when the next one of its tier starts. Therefore indexing costs
+//! about the same for every segment, and the number of indexed segments determines the set of runs. After a crash, it
+//! is enough to write the interrupted segment again.
 
 use std::ops::Range;
 
@@ -19,10 +20,11 @@ pub(super) const FAN_OUT: u64 = 32;
 
 const FAN_OUT_BITS: u32 = FAN_OUT.ilog2();
 
-/// The highest tier. One of its runs covers 2^52 offsets, and offsets stay below 2^53.
+/// The highest tier. Each of its runs covers 2^52 offsets, and offsets stay below 2^53.
 const HIGHEST_TIER: u32 = 8;
 
-/// Bit position of the tier in a block key. Run and block need at most 46 bits, since offsets stay below 2^53.
+/// Bit position of the tier in a block key. The numbers of run and block need at most 46 bits, since offsets stay below
+/// 2^53.
 const TIER_SHIFT: u32 = 58;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! The task that derives the index from the log, a segment at a time.
 //!
-//! On a shared store, every replica runs this task, and one replica at a time holds the claim to write. The others read
-//! how far the index reaches. Before it serves, a replica may have to index segments itself; for that, it needs no
-//! claim: see [`open`]. A replica may die at any point: a segment counts as indexed only once all of it is written, and
-//! writing it again changes nothing.
+//! On a shared store, every replica runs this task, and one replica at a time holds the claim to write. The other
+//! replicas read how far the index reaches. Before it serves, a replica may have to index segments itself; for that, it
+//! needs no claim: see [`open`]. A replica may die at any point: a segment counts as indexed only once all of it is
+//! written, and writing it again changes nothing.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -46,7 +46,7 @@ pub(crate) struct Indexer {
     claimant: i64,
 }
 
-/// Opens the index and the tail, which publishes to `hub`. Indexes full segments while the index lag exceeds
+/// Opens the index and a tail that publishes to `hub`. Indexes full segments while the index lag exceeds
 /// [`MAX_LAG_AT_START`] or retention has removed the whole next segment. Then loads into memory the smiles that are not
 /// indexed. The caller must run the returned indexer.
 ///
@@ -157,7 +157,7 @@ impl Indexer {
         }
     }
 
-    /// The filters hold the ids up to `filled`.
+    /// The filters must already hold the ids up to `filled`.
     async fn step(&self, filled: Offset) -> Result<(), StoreError> {
         let Index { store, tail, segments, .. } = &self.index;
         let segment = self.read_progress(filled).await?;

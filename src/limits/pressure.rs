@@ -84,7 +84,8 @@ mod tests {
 
     const LARGEST_BATCH: usize = 1000;
 
-    /// A store that has just begun a batch, after many batches that took `per_batch` each.
+    /// The pressure of a store that has just begun a batch, after many batches that took `per_batch` each, and the time
+    /// at which that batch began.
     fn busy(per_batch: Duration) -> (Pressure, Instant) {
         let mut now = Instant::now();
         let mut pressure = Pressure::default();
@@ -102,24 +103,24 @@ mod tests {
     }
 
     #[test]
-    fn a_fast_store_admits_smiles_until_the_queue_is_full() {
+    fn smiles_for_a_fast_store_are_admitted_until_the_queue_is_full() {
         let (pressure, now) = busy(Duration::from_millis(20));
         assert_eq!(pressure.check(now, 8000), Ok(()));
         assert_eq!(refused(pressure.check(now, QUEUE)), Some((ErrorCode::Overloaded, RETRY_AFTER_FULL)));
     }
 
     #[test]
-    fn a_slow_store_admits_a_short_queue() {
+    fn smiles_for_a_slow_store_are_admitted_while_the_queue_is_short() {
         let (pressure, now) = busy(Duration::from_millis(200));
         assert_eq!(pressure.check(now, 900), Ok(()));
     }
 
     #[test]
-    fn a_slow_store_sheds_with_a_retry_hint() {
+    fn smiles_for_a_slow_store_are_shed_with_a_retry_hint() {
         let (pressure, now) = busy(Duration::from_millis(200));
-        let (code, hint) = refused(pressure.check(now, 3000)).expect("the slow store admitted the smile");
+        let (code, hint) = refused(pressure.check(now, 3000)).expect("the smile should be shed");
         assert_eq!(code, ErrorCode::Overloaded);
-        assert!((Duration::from_millis(700)..Duration::from_millis(800)).contains(&hint), "the hint is {hint:?}");
+        assert!((Duration::from_millis(700)..Duration::from_millis(800)).contains(&hint), "the hint was {hint:?}");
     }
 
     #[test]
@@ -143,6 +144,6 @@ mod tests {
         // The outage must not dominate the mean.
         pressure.batch_began(now + late, LARGEST_BATCH);
         let answer = refused(pressure.check(now + late, 0));
-        assert!(answer.is_none_or(|(_, hint)| hint <= Duration::from_secs(1)), "the hint is too long: {answer:?}");
+        assert!(answer.is_none_or(|(_, hint)| hint <= Duration::from_secs(1)), "the hint was too long: {answer:?}");
     }
 }

@@ -26,7 +26,7 @@ const LINGER: Duration = Duration::from_millis(1);
 
 const BACKLOG_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Interval between two checks of an overdue batch. Each check refuses the smiles that are queued at that moment.
+/// While a batch is overdue, the queued smiles are refused at this interval.
 const OVERDUE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Bounds of the pause between two attempts to append a batch in doubt. The pause doubles after each attempt.

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 /// For this long after the end of a logged outage, a failure is logged only once it has lasted for [`BRIEF`].
 const RECOVERY: Duration = Duration::from_secs(30);
 
-/// A failure shorter than this counts as brief.
 const BRIEF: Duration = Duration::from_secs(2);
 
 /// The current outage, if there is one, and the end of the last logged outage.

@@ -14,7 +14,7 @@ use crate::hub::Hub;
 use crate::protocol::CloseReason;
 use crate::store::{ReplicaRecord, ReplicaState};
 
-/// How long another replica must be ready before it counts: the proxy must find it first.
+/// How long another replica must have been ready before it counts: the proxy must find it first.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
 
 /// A replica hands over at most one in this many of its sessions per round, rounded up.

@@ -1,4 +1,5 @@
-//! The users in memory: names to row ids and back. They are read when the store is opened. Only migrations add users.
+//! Maps the names of the users to row ids and back, in memory. The users are read when the store is opened. Only
+//! migrations add users.
 
 use foldhash::HashMap;
 

@@ -179,7 +179,11 @@ async fn ids_are_found_while_their_segment_moves_from_memory_into_the_index(data
         let known = replica.index.look_up(&hashes).await.unwrap().known;
         for (place, hash) in hashes.iter().enumerate() {
             let offset = Offset(place as u64 * 500 + 1);
-            assert_eq!(known.get(hash), Some(&offset), "an id was not found; the index ended at {indexed} or later");
+            assert_eq!(
+                known.get(hash),
+                Some(&offset),
+                "an id was missing or had a wrong offset; the index ended at {indexed} or later"
+            );
         }
         tokio::task::yield_now().await;
     }

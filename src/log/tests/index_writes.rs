@@ -158,7 +158,10 @@ async fn an_interrupted_index_write_is_completed(database: &Database) {
         let users = (replica.user("anna"), replica.user("bruno"));
         let (page, _) = replica.index.history(users, None, 200).await.unwrap();
         let history = of_user(&of_user(newest, "anna"), "bruno");
-        assert!(page == history[history.len() - page.len()..] && page.len() == 200, "the history differed after {cut}");
+        assert!(
+            page == history[history.len() - page.len()..] && page.len() == 200,
+            "the history was wrong after {cut}"
+        );
         replica.kill().await;
     }
 }

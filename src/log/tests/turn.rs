@@ -1,5 +1,5 @@
-//! Turns to append: the wait for a turn counts as store delay, a turn returns what other replicas have committed, and it
-//! is released even if nothing is appended.
+//! Turns to append: the wait for a turn counts as store delay, a turn returns what other replicas have committed, and
+//! the turn is released even if nothing is appended.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -20,7 +20,7 @@ const IS_FREE: &str =
 const WAITERS: &str =
     "SELECT COUNT(*) FROM performance_schema.processlist WHERE DB = DATABASE() AND STATE = 'User lock'";
 
-/// A replica waits longer than this for a turn that it does not get, in seconds.
+/// In seconds. A replica waits longer than this for a turn that it does not get.
 const WAIT: f64 = 0.1;
 
 const SENDERS: usize = 35;

@@ -183,7 +183,7 @@ fn a_start_of_replicas(proxy: Proxy, old_lists: bool, (count, sessions): (usize,
     let settled = simulation.moves;
     assert!(
         settled - moves <= sessions.div_ceil(MAX_FRACTION),
-        "{} more moves after the replicas were balanced: {context}",
+        "sessions moved {} more times after the replicas were balanced: {context}",
         settled - moves
     );
     simulation.run(QUIET_SECONDS);

@@ -1,4 +1,4 @@
-//! The log in MySQL: appends a batch.
+//! Appends batches to the log in MySQL.
 
 use std::time::{Duration, Instant};
 

@@ -42,7 +42,8 @@ pub(super) struct MySqlServer {
     uuid: Mutex<String>,
     /// The generation of new connections. Connections of an earlier generation are discarded.
     pub(super) generation: watch::Sender<u64>,
-    /// An overdue answer starts a probe. Until the server answers a probe, nothing else opens a connection.
+    /// Whether an answer is overdue. If so, a probe starts, and until the server answers a probe, nothing else opens a
+    /// connection.
     pub(super) overdue: watch::Sender<bool>,
 }
 

@@ -16,7 +16,7 @@ use crate::store::{Batch, BatchKey, integer};
 const MISSED: usize = 16;
 
 /// Takes the lock, then selects the last published batch, without its payload, and the batches after it. One prepared
-/// statement, since parsing it would lengthen every turn. MySQL materializes the derived table first, so the snapshot
+/// statement, since parsing it would lengthen every turn. MySQL materialises the derived table first, so the snapshot
 /// holds what the lock's previous holder has committed.
 ///
 /// The wait of at most 150 ms is longer than a few commits take, and too short for a user to notice. It also outlasts

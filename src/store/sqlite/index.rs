@@ -6,7 +6,7 @@ use super::Sqlite;
 use crate::store::index::{IndexStep, encode_places, list};
 use crate::store::{StoreError, integer};
 
-/// These blocks take about 32 KiB.
+/// The blocks of one transaction take about 32 KiB.
 const BLOCKS_PER_TRANSACTION: usize = 16;
 
 /// All places of a segment take at most 8 KiB.

@@ -1,4 +1,4 @@
-//! The log in SQLite: appends a batch.
+//! Appends batches to the log in SQLite.
 
 use super::{Sqlite, explain};
 use crate::store::batch::NewBatch;

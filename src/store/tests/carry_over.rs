@@ -221,7 +221,7 @@ async fn a_start_that_was_interrupted_anywhere_is_completed_by_the_next(database
             assert_eq!(
                 found,
                 Some(&*id),
-                "the smile acknowledged at offset {offset} was not among the {} in the log \
+                "the smile acknowledged at offset {offset} was not among the {} smiles in the log \
                  (fewer than {polls} polls per start)",
                 log.len()
             );
