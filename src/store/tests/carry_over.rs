@@ -261,7 +261,8 @@ async fn replica_numbers_of_a_file_continue_after_an_upgrade() {
 
 #[tokio::test]
 async fn a_crash_during_any_migration_is_repaired() {
-    for version in BEFORE.1 + 1..=22 {
+    let versions: Vec<_> = sqlx::migrate!("sql/mysql").iter().map(|migration| migration.version).collect();
+    for version in versions.into_iter().filter(|version| *version > BEFORE.1) {
         let Some(database) = Database::mysql().await else { return };
         let smiles = fill_previous_version(&database, 5, 1200).await;
         migrate(&database, (0, version)).await;
