@@ -32,8 +32,9 @@ export class SayControl {
     const user = byId("say-as").value;
     this.#tell("say.sent", { user, to });
     try {
-      const client = await this.#clientOf(user);
-      const { offset } = await client.smile(to, smile);
+      // The client's code is loaded when the first smile is sent.
+      const { Client } = await import("./client/client.js");
+      const { offset } = await this.#clientOf(user, Client).smile(to, smile);
       this.#tell("say.stored", { user, to, offset });
       if (byId("say-text").value === text) byId("say-text").value = "";
     } catch (refusal) {
@@ -41,10 +42,8 @@ export class SayControl {
     }
   }
 
-  // Keeps one session, for the last user. The sessions of earlier users end once their smiles are settled. The client's
-  // code is loaded when the first smile is sent.
-  async #clientOf(user) {
-    const { Client } = await import("./client/client.js");
+  // Keeps one session, for the last user. The sessions of earlier users end once their smiles are settled.
+  #clientOf(user, Client) {
     if (this.#client?.user === user) return this.#client;
     this.#client?.finish();
     this.#client = new Client({ user, ...this.#environment });

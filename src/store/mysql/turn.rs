@@ -99,19 +99,20 @@ impl MySql {
         let question = sqlx::query_as(TAKE_TURN).bind(first).bind(first).bind(integer(MISSED + 1));
         let take = async |mut connection| match question.fetch_all(&mut connection).await {
             // Usually, the execution time limit ended the wait.
-            Err(sqlx::Error::Database(_)) => Ok((Vec::new(), connection)),
-            rows => Ok((rows?, connection)),
+            Err(sqlx::Error::Database(_)) => Ok((None, connection)),
+            rows => Ok((Some(rows?), connection)),
         };
         // The pool holds one connection, so the append uses the same one.
-        let rows: Vec<(i64, Vec<u8>)> = self.appending.ask_once(take).await?;
+        let rows: Option<Vec<(i64, Vec<u8>)>> = self.appending.ask_once(take).await?;
         {
             let mut peer_appends = self.peer_appends.lock();
             peer_appends.may_hold = true;
-            if rows.is_empty() {
+            if rows.is_none() {
                 peer_appends.kept_waiting_at = Some(Instant::now());
             }
         }
-        // A log that lacks the last published batch was trimmed or replaced, so nothing is read from it.
+        // If the last published batch is missing, the log was trimmed or replaced, or queries do not see the batch yet.
+        let rows = rows.unwrap_or_default();
         let same_log = rows.first().is_some_and(|(token, _)| *token == last.token);
         let missed = rows.iter().skip(1).filter(|_| same_log);
         // The follower reads an undecodable batch again and reports it.

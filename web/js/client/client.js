@@ -83,7 +83,7 @@ export class Client {
     this.#cancelRetry();
   }
 
-  /** Closes the session once all smiles are settled and all requests for histories are answered. */
+  /** Closes the session once all smiles are settled and all histories have arrived. Send nothing afterwards. */
   finish() {
     this.#isFinishing = true;
     this.#stopWhenSettled();
