@@ -58,5 +58,7 @@ async fn fill(server: &Server, scale: &Scale) -> String {
 /// The number of smiles in the log.
 async fn head(server: &Server) -> u64 {
     let answer = get(server.address, "/api/replicas").await;
-    field(&answer, "head").and_then(|head| head.parse().ok()).expect("the list of replicas should name the head of the log")
+    field(&answer, "head")
+        .and_then(|head| head.parse().ok())
+        .expect("the list of replicas should name the head of the log")
 }

@@ -14,7 +14,8 @@ pub(crate) async fn measure(report: &mut Report) {
     let mut sockets = Vec::new();
     let mut open = async |sessions: usize| {
         while sockets.len() < sessions {
-            let mut socket = connect(server.address, &users[sockets.len() % users.len()]).await.expect("the session should open");
+            let mut socket =
+                connect(server.address, &users[sockets.len() % users.len()]).await.expect("the session should open");
             next_text(&mut socket).await.expect("the server should send a welcome");
             sockets.push(socket);
         }

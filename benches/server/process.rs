@@ -92,8 +92,8 @@ impl Server {
 
     /// Resident memory in bytes.
     pub(crate) fn resident(&self) -> u64 {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("the server should be running");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))
+            .expect("the server should be running");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the status should have a VmRSS line");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("VmRSS should be a number") * 1024
     }

@@ -43,7 +43,8 @@ pub(crate) async fn after_a_kill(scale: &Scale, report: &mut Report) {
         tokio::time::sleep(Duration::from_secs(2)).await;
         replicas[1].kill();
         let done = tokio::task::spawn_blocking(|| simulator.wait_with_output()).await.expect("the wait panicked");
-        let text = String::from_utf8(done.expect("the simulator's output could not be read").stdout).expect("the simulator's output should be UTF-8");
+        let text = String::from_utf8(done.expect("the simulator's output could not be read").stdout)
+            .expect("the simulator's output should be UTF-8");
         let report_of: serde_json::Value = serde_json::from_str(&text).expect("the simulator's report should be JSON");
         let recovery = &report_of["recovery_ms"];
         let ledger = |name: &str| report_of[name].to_string();
