@@ -45,7 +45,7 @@ ENTRYPOINT ["/smilingchat"]
 # `--build-arg REVISION="$(git rev-parse HEAD)"`.
 ARG VERSION=0.1.0 REVISION=""
 LABEL org.opencontainers.image.title="TheSmilingChat: backend" \
-    org.opencontainers.image.description="A realtime WebSocket chat server that loses, duplicates and reorders no message even when its replicas crash" \
+    org.opencontainers.image.description="A realtime WebSocket chat server that never loses, duplicates or reorders a message, even when its replicas crash" \
     org.opencontainers.image.licenses="MIT" \
     org.opencontainers.image.version="$VERSION" \
     org.opencontainers.image.revision="$REVISION"

@@ -2,7 +2,7 @@
 #
 #   docker build -f docker/frontend.Dockerfile -t smilingchat-frontend:0.1.0 .
 
-# name-version prefixes the page's links to files with v/VERSION/, so caches can keep the files.
+# name-version prefixes the page's links to files with a hash of the page's contents, so caches can keep the files.
 FROM debian:13-slim AS page
 # zopfli is not pinned, because a Debian release changes a package only to fix bugs.
 # hadolint ignore=DL3008
@@ -28,7 +28,7 @@ COPY --from=page /page /usr/share/nginx/html
 # `--build-arg REVISION="$(git rev-parse HEAD)"`.
 ARG VERSION=0.1.0 REVISION=""
 LABEL org.opencontainers.image.title="TheSmilingChat: frontend" \
-    org.opencontainers.image.description="nginx with the page of TheSmilingChat; it routes sessions to the replicas" \
+    org.opencontainers.image.description="nginx that serves the page of TheSmilingChat and routes sessions to the replicas" \
     org.opencontainers.image.licenses="MIT" \
     org.opencontainers.image.version="$VERSION" \
     org.opencontainers.image.revision="$REVISION"

@@ -9,7 +9,7 @@
 //! a segment performs one slice of each of these merges. A slice merges one block of each input run into [`FAN_OUT`]
 //! blocks of the new run. A merge completes exactly when the next one of its tier starts. Therefore indexing costs
 //! about the same for every segment, and the number of indexed segments determines the set of runs. After a crash, it
-//! is enough to write the interrupted segment again.
+//! is enough to index the interrupted segment again.
 
 use std::ops::Range;
 
@@ -23,8 +23,8 @@ const FAN_OUT_BITS: u32 = FAN_OUT.ilog2();
 /// The highest tier. Each of its runs covers 2^52 offsets, and offsets stay below 2^53.
 const HIGHEST_TIER: u32 = 8;
 
-/// Bit position of the tier in a block key. The numbers of run and block need at most 46 bits, since offsets stay below
-/// 2^53.
+/// Bit position of the tier in a block key. The numbers of the run and of the block together need at most 46 bits,
+/// since offsets stay below 2^53.
 const TIER_SHIFT: u32 = 58;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,8 @@ impl Run {
         FAN_OUT_BITS * (self.tier + 1)
     }
 
-    /// The block takes more bits in a higher tier, whose runs have more blocks and smaller numbers.
+    /// In a higher tier, the number of the block takes more bits and that of the run fewer, since there are fewer runs
+    /// and each has more blocks.
     fn key(self, block: u64) -> BlockKey {
         BlockKey(u64::from(self.tier) << TIER_SHIFT | self.number << self.block_bits() | block)
     }
@@ -77,8 +78,7 @@ fn segments(tier: u32) -> u64 {
     FAN_OUT.pow(tier)
 }
 
-/// Number of segments by which the merges of a tier are delayed, so that the merges that produce their inputs have
-/// ended.
+/// Number of segments by which each merge of a tier is delayed, so that its inputs are complete.
 fn delay(tier: u32) -> u64 {
     (1..tier).map(segments).sum()
 }

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn smiles_are_refused_at_a_shorter_queue_if_batches_are_smaller() {
+    fn smiles_are_shed_while_the_queue_is_shorter_if_batches_are_smaller() {
         let (mut pressure, now) = busy(Duration::from_millis(20));
         assert_eq!(pressure.check(now, 900), Ok(()));
         pressure.batch_began(now, 16);

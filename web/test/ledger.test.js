@@ -210,7 +210,7 @@ test("stopping a conversation keeps the numbers and counts the smiles in flight 
   assert.equal(ledger.offsetOf("anna"), 50);
 });
 
-test("an acked smile that was in flight at the stop does not count as delivered", () => {
+test("an acked smile that was in flight when its conversation stopped counts as cut off", () => {
   const ledger = pair();
   send(ledger, "c1");
   ledger.acked("anna", ack("c1", 101));

@@ -62,8 +62,8 @@ impl SentSmile {
         self.written_before() && !self.uncertain && !self.in_flight
     }
 
-    /// The only place at which the smile can have been admitted; `None` if there is no such place, or more than one. If
-    /// there is exactly one, all earlier transmissions were answered with errors, so they stored nothing.
+    /// For a smile in the log: the place at which it was admitted; `None` if it was never sent, or if more than one
+    /// transmission may have stored it. All transmissions but one were answered with errors, so they stored nothing.
     pub(super) fn admitted_at(&self) -> Option<Place> {
         self.written.filter(|_| !self.uncertain)
     }

@@ -48,7 +48,7 @@ pub(crate) async fn page() -> &'static Path {
 /// The proxy. Dropping it stops nginx, and prints its log if the test has failed.
 pub(crate) struct Frontend {
     pub(crate) address: SocketAddr,
-    /// Where the proxy serves the page with the script that reloads it, as on Compose during work on the page.
+    /// Where the proxy serves the page with the script that reloads it, as docker/compose.development.yaml does.
     pub(crate) development: SocketAddr,
     folder: TempDir,
     _nginx: Child,
@@ -73,7 +73,7 @@ impl BlackHole {
     /// Cuts off a free address: the system drops every attempt to connect to a listener whose queue is full.
     pub(crate) async fn at(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
-        socket.set_reuseaddr(true).expect("an option of the socket");
+        socket.set_reuseaddr(true).expect("SO_REUSEADDR should be set");
         socket.bind(address).expect("a free address");
         let listener = socket.listen(1).expect("a listener");
         let mut waiting = Vec::new();
@@ -93,7 +93,8 @@ pub(crate) async fn start_replicas(addresses: &[SocketAddr], database: &TestData
 }
 
 impl Frontend {
-    /// Starts nginx in front of replicas, whose addresses share one port. Waits until a replica answers through nginx.
+    /// Starts nginx in front of these replicas, which must all use the same port. Waits until a replica answers through
+    /// nginx.
     pub(crate) async fn before(replicas: &[SocketAddr]) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
         let resolver = socket.local_addr().expect("an address");
@@ -141,9 +142,14 @@ fn ipv4(addresses: &[SocketAddr]) -> Vec<Ipv4Addr> {
 
 fn write_configuration(folder: &Path, page: &Path, address: SocketAddr, resolver: SocketAddr, port: u16) {
     let here = folder.display();
-    let types = MIME_TYPES.into_iter().find(|types| Path::new(types).exists()).unwrap_or("mime.types of nginx");
-    let read =
-        |name: &str| std::fs::read_to_string(format!("{ROOT}/docker/nginx/{name}")).expect("a file of the image");
+    let types = MIME_TYPES
+        .into_iter()
+        .find(|types| Path::new(types).exists())
+        .expect("nginx's mime.types should be in target/tools or in /etc/nginx");
+    let read = |name: &str| {
+        std::fs::read_to_string(format!("{ROOT}/docker/nginx/{name}"))
+            .expect("the configuration of nginx should be readable")
+    };
     let main = read("nginx.conf")
         .replace("/tmp/", &format!("{here}/"))
         .replace("/etc/nginx/", &format!("{here}/"))
@@ -163,7 +169,7 @@ fn write_configuration(folder: &Path, page: &Path, address: SocketAddr, resolver
 fn write_development(folder: &Path, address: SocketAddr, development: SocketAddr) {
     let template = std::fs::read_to_string(format!("{ROOT}/docker/development/reload.conf.template"));
     let server = template
-        .expect("a file of the repository")
+        .expect("reload.conf.template should be readable")
         .replace("listen 8081;", &format!("listen {development};"))
         .replace("127.0.0.1:8080", &address.to_string())
         .replace("/usr/share/nginx/", &format!("{ROOT}/docker/"));
@@ -185,7 +191,7 @@ async fn tell_names(socket: UdpSocket, replicas: watch::Receiver<Vec<Ipv4Addr>>)
         let (length, client) = socket.recv_from(&mut question).await.expect("a query should arrive");
         let asked = &question[12..length];
         let addresses = if asked.ends_with(&A) { replicas.borrow().clone() } else { Vec::new() };
-        let count = u8::try_from(addresses.len()).expect("the number of replicas should fit");
+        let count = u8::try_from(addresses.len()).expect("the number of replicas should fit into a byte");
         let mut answer = question[..2].to_vec();
         answer.extend([0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0]);
         answer.extend(asked);

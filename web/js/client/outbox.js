@@ -31,7 +31,7 @@ export class Outbox {
     this.#open = true;
   }
 
-  /** Records that the session broke: its unsettled smiles may or may not be stored. */
+  /** Records that the session broke. Its unsettled smiles may or may not have been stored. */
   broken() {
     this.#open = false;
     for (const entry of this.#entries.values()) this.#park(entry);
