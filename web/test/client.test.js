@@ -69,6 +69,17 @@ test("a client that starts again neither sends nor awaits what was pending when 
   assert.notEqual(sockets.at(-1).closedWith, null, "the session stayed open although nothing was pending");
 });
 
+test("a client that has finished can start again", async () => {
+  const { sockets, client } = withSocket();
+  client.finish();
+  client.start();
+  sockets.at(-1).tell(welcome());
+  const smile = client.smile("bruno", "😀", "c1");
+  sockets.at(-1).tell({ type: "ack", id: "c1", offset: 1, duplicate: false });
+  assert.equal((await smile).offset, 1);
+  assert.equal(sockets.at(-1).closedWith, null, "the client stopped again");
+});
+
 test("a finishing client closes its session only once its history requests are answered", async () => {
   const { sockets, client } = withSocket();
   sockets[0].tell(welcome());

@@ -80,6 +80,7 @@ export class Client {
     this.#outbox.clear();
     this.#histories = [];
     this.#isAsking = false;
+    this.#isFinishing = false;
     this.#cancelRetry();
   }
 
