@@ -25,7 +25,12 @@ use crate::tail::{StreamPage, Tail};
 
 pub(crate) use self::indexer::{Indexer, forget, open};
 
+/// Number of segments of a conversation that one query reads for a history.
 const SEGMENTS_PER_READ: u32 = 4;
+
+/// Maximum number of segments that one query reads for a stream. Each query that finds nothing doubles the number, so
+/// that a session of a user with few smiles catches up before its client gives up on it.
+const MAX_SEGMENTS_PER_READ: u64 = 256;
 
 /// Below the limit of [`Store::batches_at`].
 const OFFSETS_PER_READ: usize = 200;
@@ -66,7 +71,7 @@ fn end_of(segments: u64) -> Offset {
 
 impl Index {
     /// Reads at most `limit` smiles of the user's stream after `after`, up to and including `until`, which must not be
-    /// beyond the tail's cursor. A page from the store covers at most one segment.
+    /// beyond the tail's cursor. A page without smiles ends at `until`, or where memory begins.
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when retention has removed offsets after `after`, else [`StoreError::Unavailable`].
@@ -81,13 +86,21 @@ impl Index {
         if let Some(page) = in_memory {
             return Ok(page);
         }
-        // Memory drops only smiles that are indexed or removed by retention. So the store has the whole segment, or
-        // reports that retention has removed a part of the segment or that a failover has lost the segment's index.
-        let segment = after.0 / SEGMENT;
-        let until = until.min(end_of(segment + 1));
-        let found = self.store.read_segment(user, segment, after).await?;
-        let wanted = found.into_iter().filter(|offset| *offset > after && *offset <= until);
-        let offsets: Vec<_> = wanted.take(limit).collect();
+        // Memory drops only smiles that are indexed or removed by retention. So the store has the whole first segment,
+        // or reports that retention has removed a part of it or that a failover has lost its index.
+        let first = after.0 / SEGMENT;
+        let indexed = self.segments.load(Ordering::SeqCst).max(first + 1);
+        let (mut segments, mut offsets) = (first..first + 1, Vec::new());
+        let until = loop {
+            let through = until.min(end_of(segments.end));
+            let found = self.store.read_segments(user, segments.clone(), after).await?;
+            offsets.extend(found.into_iter().filter(|offset| *offset > after && *offset <= through).take(limit));
+            if !offsets.is_empty() || through == until || segments.end == indexed {
+                break through;
+            }
+            let count = (2 * (segments.end - segments.start)).min(MAX_SEGMENTS_PER_READ);
+            segments = segments.end..(segments.end + count).min(indexed);
+        };
         let smiles = self.read_smiles(&offsets).await?;
         if smiles.len() < offsets.len() {
             return Err(StoreError::Trimmed);

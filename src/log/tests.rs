@@ -96,6 +96,9 @@ async fn streams_are_complete_from_any_offset(database: &Database) {
     let until = Offset(SEGMENT + 5);
     let page = replica.index.stream(replica.user("anna"), Offset(SEGMENT), until, 9).await.unwrap();
     assert!(page.through == until && page.smiles.iter().all(|found| found.smile.offset <= until));
+    // Nobody sends smiles to zoe. Her stream is read before a client's patience ends, however long the log is.
+    let page = replica.index.stream(replica.user("zoe"), Offset(1), Offset(2 * SEGMENT), 9).await.unwrap();
+    assert_eq!((page.through, page.smiles.len()), (Offset(2 * SEGMENT), 0), "segments without smiles took more pages");
 }
 
 async fn histories_are_complete_before_any_offset(database: &Database) {

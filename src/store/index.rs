@@ -89,32 +89,37 @@ impl Store {
         Ok((indexed.unsigned_abs(), blocks.collect()))
     }
 
-    /// Reads the ascending offsets of a user's smiles in one segment, which must be indexed.
+    /// Reads the ascending offsets of a user's smiles in these segments, which must be indexed. A query takes about as
+    /// long for many segments as for one, if the user has few smiles in them: it looks each conversation up once.
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] if retention has removed offsets after `after`, else [`StoreError::Unavailable`].
-    pub(crate) async fn read_segment(
+    pub(crate) async fn read_segments(
         &self,
         user: &UserName,
-        segment: u64,
+        segments: Range<u64>,
         after: Offset,
     ) -> Result<Vec<Offset>, StoreError> {
         let peers = self.users().iter().map(|peer| &peer.name).filter(|peer| *peer != user);
         let conversations: Vec<_> = peers.map(|peer| self.directory().conversation(user, peer).to_string()).collect();
         let text = format!(
-            "SELECT state.trimmed, state.indexed, pages.places \
+            "SELECT state.trimmed, state.indexed, pages.segment, pages.places \
              FROM log_state AS state LEFT JOIN index_conversations AS pages \
-             ON pages.segment = {segment} AND pages.conversation IN ({}) WHERE state.one = 1",
-            conversations.join(",")
+             ON pages.conversation IN ({}) AND pages.segment >= {} AND pages.segment < {} WHERE state.one = 1",
+            conversations.join(","),
+            segments.start,
+            segments.end
         );
-        let rows: Vec<(i64, i64, Option<Vec<u8>>)> = either!(self, database => database.rows(&text).await?);
-        let (trimmed, indexed, _) = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        type Row = (i64, i64, Option<i64>, Option<Vec<u8>>);
+        let rows: Vec<Row> = either!(self, database => database.rows(&text).await?);
+        let (trimmed, indexed, ..) = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         if offset(*trimmed) > after {
             return Err(StoreError::Trimmed);
         }
-        ensure_indexed(indexed.unsigned_abs(), segment + 1)?;
-        let places = rows.iter().filter_map(|(.., places)| places.as_ref());
-        let mut offsets: Vec<_> = places.flat_map(|places| decode_places(segment, places)).collect();
+        ensure_indexed(indexed.unsigned_abs(), segments.end)?;
+        let pages = rows.iter().filter_map(|(.., segment, places)| Some((segment.as_ref()?, places.as_ref()?)));
+        let mut offsets: Vec<_> =
+            pages.flat_map(|(segment, places)| decode_places(segment.unsigned_abs(), places)).collect();
         offsets.sort_unstable();
         Ok(offsets)
     }

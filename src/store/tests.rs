@@ -299,10 +299,11 @@ async fn a_segment_survives_a_round_trip(database: &Database) {
     store.write_index(&step(2, vec![key(0)])).await.unwrap();
     assert_eq!((store.indexed().await.unwrap(), store.read_blocks(&[key(0)]).await.unwrap()), (3, (3, HashMap::new())));
 
-    let expected = [offsets(1, [1, 2]), offsets(1, [300, SEGMENT])].concat();
-    assert_eq!(store.read_segment(anna, 1, Offset(0)).await.unwrap(), expected);
-    assert!(store.read_segment(store.user("dario").unwrap(), 1, Offset(0)).await.unwrap().is_empty());
-    assert!(store.read_segment(anna, 3, Offset(0)).await.is_err(), "a segment that is not indexed was read");
+    let expected = |segment| [offsets(segment, [1, 2]), offsets(segment, [300, SEGMENT])].concat();
+    assert_eq!(store.read_segments(anna, 1..2, Offset(0)).await.unwrap(), expected(1));
+    assert_eq!(store.read_segments(anna, 0..3, Offset(0)).await.unwrap(), [0, 1, 2].map(expected).concat());
+    assert!(store.read_segments(store.user("dario").unwrap(), 0..3, Offset(0)).await.unwrap().is_empty());
+    assert!(store.read_segments(anna, 2..4, Offset(0)).await.is_err(), "a segment that is not indexed was read");
     let read = async |through| store.read_conversation((anna, bruno), through, 2).await.unwrap();
     let of_segment = |segment| offsets(segment, [1, 300]);
     assert_eq!(read(2).await, [of_segment(2), of_segment(1)]);

@@ -104,7 +104,7 @@ async fn a_silent_network_is_detected_and_only_probes_connect_over_it() {
         store.log_state(),
         store.read_log(Offset(0), 10),
         store.read_conversation(users, 0, 1),
-        store.read_segment(anna, 0, Offset(0)),
+        store.read_segments(anna, 0..1, Offset(0)),
         store.claim_index(1),
         cluster.renew(&registration, ReplicaStatus::default()),
     );
