@@ -14,9 +14,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::client::TestClient;
+use crate::support::fleet::free_address;
 use crate::support::frontend::{BlackHole, Frontend, addresses, start_replicas};
 use crate::support::mysql::TestDatabase;
-use crate::support::process::{TestProcess, run_program};
+use crate::support::process::{TestProcess, run_program, start_program};
 use crate::support::replica::TestStore;
 use crate::support::{eventually, get, get_json, header, http, quoted, refusal, upgrade};
 
@@ -242,6 +243,22 @@ async fn full_replicas_do_not_count_as_dead() {
     }
     let (status, retry_after, body) = refusal(upgrade(frontend.address, "?user=carla").send().await.unwrap()).await;
     assert_eq!((status, retry_after, &body["code"]), (502, Some(1), &json!("no_replica")), "{body}");
+}
+
+#[tokio::test]
+async fn an_upgrade_during_the_start_of_the_only_replica_gets_its_refusal() {
+    let (_store, mut replica, frontend) = one_replica().await;
+    replica.kill().await;
+    let (listen, unused) = (format!("--listen={}", replica.address), free_address());
+    let _starting =
+        start_program(&[&listen, "--ops-listen=127.0.0.1:0", &format!("--store=mysql://chat@{unused}/chat")]);
+    eventually("the process is alive", async || {
+        let alive = http().get(format!("http://{}/livez", replica.address)).send().await;
+        alive.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
+    let (status, retry_after, body) = refusal(upgrade(frontend.address, "?user=anna").send().await.unwrap()).await;
+    assert_eq!((status, retry_after, &body["code"]), (503, Some(1), &json!("store_unavailable")), "{body}");
 }
 
 #[tokio::test]
