@@ -168,6 +168,7 @@ impl Database {
             Self::MySql(connection) => sqlx::query_scalar(LENGTHS).fetch_all(connection).await,
         }
         .expect("our log should be readable");
+        assert!(!lengths.is_empty(), "our log should hold the smiles of the run before");
         lengths.iter().sum::<i64>() as usize / lengths.len()
     }
 

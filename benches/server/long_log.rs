@@ -49,7 +49,7 @@ async fn fill(server: &Server, scale: &Scale) -> String {
         let figures = plan.run(from_ref(server), Core::Measuring).await;
         refused += figures.refused;
         let behind = figures.index_behind.map_or("unknown".to_owned(), thousands);
-        println!("long log: {} smiles/s, index behind: {behind}", thousands(figures.per_second));
+        println!("long log: {} smiles/s, index lag: {behind}", thousands(figures.per_second));
     }
     let (seconds, smiles) = (began.elapsed().as_secs_f64(), head(server).await as f64);
     format!("{seconds:.0} s, {} smiles/s, {} refusals", thousands(smiles / seconds), thousands(refused))

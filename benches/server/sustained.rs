@@ -20,7 +20,7 @@ const HEADER: [&str; 8] = [
     "ack p50",
     "ack p99",
     "refused, never answered",
-    "index behind",
+    "index lag",
 ];
 
 pub(crate) async fn on_sqlite(scale: &Scale, report: &mut Report) {

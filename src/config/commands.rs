@@ -73,12 +73,8 @@ fn positive(text: &str) -> Result<f64, InvalidValue> {
 #[derive(Args, Clone, Debug)]
 pub struct CheckOptions {
     /// URL to request
-    #[arg(
-        long,
-        env = "SMILINGCHAT_CHECK_URL",
-        value_name = "http://HOST:PORT/readyz",
-        default_value = "http://127.0.0.1:9090/readyz"
-    )]
+    #[arg(long, env = "SMILINGCHAT_CHECK_URL", value_name = "http://HOST:PORT/readyz",
+          default_value = "http://127.0.0.1:9090/readyz", value_parser = url("http", "http://HOST:PORT/readyz"))]
     pub url: Url,
 }
 

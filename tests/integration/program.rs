@@ -194,6 +194,7 @@ async fn an_invalid_variable_is_named_in_the_error() {
         ("--drain-timeout=5", "SMILINGCHAT_RETENTION", "0"),
         ("simulate", "SMILINGCHAT_SIMULATE_RATE", "0"),
         ("check", "SMILINGCHAT_CHECK_URL", "localhost"),
+        ("check", "SMILINGCHAT_CHECK_URL", "https://localhost/readyz"),
         ("replicas", "SMILINGCHAT_REPLICAS_URL", "localhost"),
         ("crash", "SMILINGCHAT_CRASH_MODE", "explode"),
     ] {
