@@ -265,6 +265,23 @@ async function pageOf(context, answer) {
   return `http://127.0.0.1:${server.address().port}/`;
 }
 
+const NO_WEBSOCKET = typeof WebSocket === "undefined";
+
+test("a refused connection is noticed at once", { skip: NO_WEBSOCKET }, async () => {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const page = `http://127.0.0.1:${server.address().port}/`;
+  server.close();
+  await once(server, "close");
+  const reason = await new Promise((resolve) => {
+    const onState = ({ state, closeReason }) => state === SessionState.WAITING && resolve({ ...closeReason, client });
+    const client = new Client({ page, user: "anna", onState });
+    client.start();
+  });
+  reason.client.stop();
+  assert.deepEqual([reason.name, reason.isRefusal], ["connection_lost", true]);
+});
+
 test("a backend that hangs counts as unreachable after a few seconds", { timeout: 20_000 }, async (context) => {
   const { code } = await whyRefused({ page: await pageOf(context, () => {}), user: "anna" });
   assert.equal(code, "unreachable");
