@@ -1,6 +1,7 @@
 // The form in which the presenter sends smiles as any user. The presenter types a receiver and a smile, such as
 // `@bruno 😀`.
 
+import { SessionState } from "./client/session.js";
 import { byId, setText } from "./dom.js";
 
 const TYPED = /^\s*@(\S+)\s+(.+?)\s*$/u;
@@ -44,7 +45,7 @@ export class SayControl {
 
   // Keeps one session, for the last user. The sessions of earlier users end once their smiles are settled.
   #clientOf(user, Client) {
-    if (this.#client?.user === user) return this.#client;
+    if (this.#client?.user === user && this.#client.session.state !== SessionState.FAILED) return this.#client;
     this.#client?.finish();
     this.#client = new Client({ user, ...this.#environment });
     this.#client.start();

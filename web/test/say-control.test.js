@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import test from "node:test";
+import { smileFrame } from "../js/client/protocol.js";
 import { SayControl } from "../js/say-control.js";
 import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 
@@ -10,7 +12,9 @@ function staged() {
   const timers = new FakeTimers();
   const backend = new FakeBackend({ timers, random: seededRandom(3) });
   const translate = (key, { user, offset } = {}) => [key, user, offset].join(" ").trim();
-  new SayControl({ translate, page: "http://h/", timers, openSocket: (url) => backend.openSocket(url) });
+  const sockets = [];
+  const openSocket = (url) => sockets[sockets.push(backend.openSocket(url)) - 1];
+  new SayControl({ translate, page: "http://h/", timers, openSocket });
   const passes = async (ms) => {
     for (let passed = 0; passed <= ms; passed += 10) {
       timers.advance(10);
@@ -25,7 +29,7 @@ function staged() {
     await import("../js/client/client.js");
     await passes(0);
   };
-  return { backend, say, passes, nodes };
+  return { backend, sockets, say, passes, nodes };
 }
 
 test("a typed smile is stored, and the input is cleared", async () => {
@@ -54,4 +58,23 @@ test("a smile of one user is stored even if a smile of another user follows imme
   await passes(500);
   assert.deepEqual(backend.smiles.map(({ from }) => from).sort(), ["anna", "carla"]);
   assert.equal(backend.openSockets, 1);
+});
+
+test("after a final close of a user's session, the next smile of that user opens another session", async () => {
+  const { backend, sockets, say, passes, nodes } = staged();
+  await say("anna", "@bruno 😀");
+  sockets[0].end(1009);
+  await passes(0);
+  assert.equal(nodes["say-result"].textContent, "say.refused");
+  await say("anna", "@bruno 😃");
+  await passes(100);
+  assert.equal(nodes["say-result"].textContent, "say.stored anna 1");
+  assert.deepEqual(backend.smiles.map(({ smile }) => smile), ["😃"]);
+});
+
+test("the longest text that fits into the input fits into a frame, however it is escaped", () => {
+  const page = readFileSync(new URL("../index.html", import.meta.url), "utf8");
+  const [, most] = page.match(/id="say-text"[^>]* maxlength="(\d+)"/);
+  const smile = "\ud800".repeat(Number(most));
+  assert.ok(Buffer.byteLength(smileFrame({ id: "x".repeat(64), to: "bruno", smile })) <= 4_096);
 });
