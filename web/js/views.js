@@ -58,9 +58,7 @@ export function viewsOf({ model, translate, format, announcer, withLater, onChan
   // Counters are shown, but not announced.
   function announce() {
     const { chaos, run } = model;
-    const last = lastOf(run.crashes);
-    const steps = last === null ? [] : crashWords.stepsOf(last).filter(([time]) => time.startsWith("+"));
-    announcer.tell("crash", `${last?.askedAt} ${steps.length}`, steps.at(-1)?.[1] ?? "");
+    announcer.tell("crash", ...crashWords.newsOf(lastOf(run.crashes)));
     const chaosText = chaos.isOn ? translate("chaos.started") : byId("chaos-said").textContent;
     announcer.tell("chaos", `${chaos.isOn} ${chaos.ended}`, chaosText);
   }
