@@ -11,7 +11,6 @@ import { chooseLanguage, loadDictionary, translator } from "./i18n.js";
 import { JoinView } from "./join-view.js";
 import { Model } from "./model.js";
 import { RenderLoop } from "./render-loop.js";
-import { SayControl } from "./say-control.js";
 import { TabStorage } from "./storage.js";
 import { viewsOf } from "./views.js";
 
@@ -62,8 +61,15 @@ document.documentElement.lang = language;
 for (const node of document.querySelectorAll("[data-i18n]")) setText(node, translate(node.dataset.i18n));
 
 const announcer = new Announcer({ timers, say: (text) => setText(byId("announcer"), text) });
-const views = viewsOf({ model, translate, format, announcer, onChange: () => renderLoop.request() });
-const sayControl = new SayControl({ translate, page: pageUrl, timers, dialQueue });
+function said(text) {
+  setText(byId("link-said"), text);
+  announcer.tell("link", text, text);
+}
+
+/** Calls `use` with the code of `later.js`, or tells the presenter that it did not load. */
+const withLater = (use) => import("./later.js").then(use, () => said(translate("load.failed")));
+
+const views = viewsOf({ model, translate, format, announcer, withLater, onChange: () => renderLoop.request() });
 new JoinView({ pageUrl, timers });
 
 const renderLoop = new RenderLoop({
@@ -83,9 +89,6 @@ const shown = (act) => (argument) => {
   renderLoop.flush();
 };
 
-// Few visitors save a run, so the code that saves one is loaded on demand.
-const saved = (save) => async () => save(await import("./downloads.js"));
-
 const controls = new Controls({
   translate,
   storage,
@@ -95,12 +98,12 @@ const controls = new Controls({
     reset: shown(() => model.reset()),
     crash: () => model.crash({}),
     chaos: (isOn) => model.switchChaos(isOn),
-    json: saved(({ saveJson }) => saveJson(model.record)),
-    picture: saved(({ savePicture }) => {
+    json: () => withLater(({ saveJson }) => saveJson(model.record)),
+    picture: () => withLater(({ savePicture }) => {
       savePicture(model.record, { translate, format, language, crashWords: views.crashWords, look: views.look() });
     }),
     changed: shown((settings) => model.change(settings)),
-    said: (text) => announcer.tell("link", text, text),
+    said,
   },
 });
 
@@ -114,4 +117,6 @@ document.addEventListener("visibilitychange", () => {
 
 model.settings = controls.settings;
 if (controls.starts) model.start();
-sayControl.people = await model.open();
+const people = await model.open();
+// The code is loaded before anyone needs it, because the backend may have crashed by then.
+withLater(({ SayControl }) => new SayControl({ translate, people, page: pageUrl, timers, dialQueue }));

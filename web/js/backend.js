@@ -91,7 +91,8 @@ export class Backend {
     if (replica !== null) wish.replica = replica;
     if (mode !== null) wish.mode = mode;
     const headers = { "Content-Type": "application/json" };
-    if (token !== null) headers.Authorization = `Bearer ${token}`;
+    // A header is a string of bytes, and the server compares the token's UTF-8 bytes.
+    if (token !== null) headers.Authorization = `Bearer ${String.fromCharCode(...new TextEncoder().encode(token))}`;
     const options = { method: "POST", headers, body: JSON.stringify(wish) };
     return this.#request("api/crash", options, (answer) => typeof answer?.replica === "string");
   }

@@ -19,14 +19,13 @@ export class Controls {
   #chaosEvery = byId("chaos-interval");
   #help = byId("help");
   #shortcuts = byId("shortcuts-on");
-  #linkSaid = byId("link-said");
 
   /** Whether the address that was loaded requests a start. */
   starts = false;
 
   /**
    * `actions` has a function for each shortcut except `link`; `chaos(isOn)` takes the new state. `actions` also has
-   * `changed(settings)`, and `said(text)` for an announcement.
+   * `changed(settings)`, and `said(text)`, which shows and announces a text.
    */
   constructor({ translate, storage, actions }) {
     this.#translate = translate;
@@ -112,8 +111,7 @@ export class Controls {
   async #copyLink() {
     const address = this.#address(true);
     const copied = await navigator.clipboard?.writeText(address).then(() => true, () => false);
-    setText(this.#linkSaid, copied ? this.#translate("link.copied") : address);
-    this.#actions.said(this.#linkSaid.textContent);
+    this.#actions.said(copied ? this.#translate("link.copied") : address);
   }
 
   #listShortcuts() {

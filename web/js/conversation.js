@@ -33,9 +33,14 @@ export class Conversation {
     this.#watcher = watcher;
   }
 
+  /** The answer goes to the present watcher, unless it has been removed by then. */
   askHistory(page) {
-    const asked = this.users.some((user) => user.isConnected && user.askHistory(page));
-    this.#watcher?.({ kind: asked ? "asked" : "failed" });
+    const watcher = this.#watcher;
+    const tell = (event) => {
+      if (watcher === this.#watcher) watcher?.(event);
+    };
+    const asked = this.users.some((user) => user.isConnected && user.askHistory(page, tell));
+    tell({ kind: asked ? "asked" : "failed" });
   }
 
   start() {
@@ -93,14 +98,6 @@ export class Conversation {
   refused(user, frame) {
     this.#counters.refused(frame.code);
     this.#mark(user.name, frame.id, LineState.REFUSED);
-  }
-
-  history({ smiles, more }) {
-    this.#watcher?.({ kind: "history", smiles, more });
-  }
-
-  unanswered() {
-    this.#watcher?.({ kind: "failed" });
   }
 
   unreadable() {

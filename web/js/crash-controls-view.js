@@ -41,8 +41,9 @@ export class CrashControlsView {
     if (chaos.isOn) {
       const age = this.#format.duration(Math.max(0, chaos.nextAt - now) + 999);
       setText(this.#said, this.#translate("chaos.on", { n: chaos.done, age }));
-    } else if (chaos.ended !== null) {
-      setText(this.#said, this.#translate(`chaos.ended.${chaos.ended}`, { n: chaos.done }));
+    } else {
+      const text = chaos.ended === null ? "" : this.#translate(`chaos.ended.${chaos.ended}`, { n: chaos.done });
+      setText(this.#said, text);
     }
   }
 }

@@ -33,25 +33,29 @@ export class CrashRequests {
    */
   async ask(wish) {
     const { replica, mode } = wish;
+    const token = this.#storage.getItem(TOKEN_KEY);
     this.failure = null;
     try {
-      const token = this.#storage.getItem(TOKEN_KEY);
       const done = await this.#backend.crash({ replica, mode: mode === DEFAULT_MODE ? null : mode, token });
       this.waiting = null;
       return { outcome: Outcome.CRASHED, replica: done.replica, mode: done.mode };
     } catch (error) {
-      this.#failed(error, wish);
+      this.#failed(error, wish, token);
       return { outcome: outcomeOf(error), replica: null, mode };
     }
   }
 
-  #failed(error, wish) {
-    this.failure = failureOf(error);
-    if (error.status !== UNAUTHORIZED) return;
-    this.#storage.removeItem(TOKEN_KEY);
-    // On the first 401, the page shows only the form for the token.
-    if (this.waiting === null) this.failure = null;
-    this.waiting = wish;
+  #failed(error, wish, token) {
+    if (error.status !== UNAUTHORIZED) {
+      this.failure = failureOf(error);
+      // The token stays in use. If it is wrong after all, the next 401 shows the form again.
+      if (token !== null) this.waiting = null;
+    } else if (token === this.#storage.getItem(TOKEN_KEY)) {
+      this.#storage.removeItem(TOKEN_KEY);
+      // On the first 401, the page shows only the form for the token.
+      this.failure = this.waiting === null ? null : failureOf(error);
+      this.waiting = wish;
+    }
   }
 }
 

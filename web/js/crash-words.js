@@ -27,6 +27,15 @@ export class CrashWords {
     return steps;
   }
 
+  /**
+   * The announcement of the latest step of a crash, as [key, text]. The key contains the text, so that the announcer
+   * corrects a count that has grown. Without a crash, `incident` is null and the text is empty.
+   */
+  newsOf(incident) {
+    const text = incident === null ? "" : this.#stepText(stepsOf(incident).at(-1));
+    return [`${incident?.askedAt} ${text}`, text];
+  }
+
   rowsOf(incidents) {
     return incidents.map((incident, index) => this.#cells(incident, index + 1)).reverse();
   }

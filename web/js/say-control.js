@@ -1,6 +1,8 @@
 // The form in which the presenter sends smiles as any user. The presenter types a receiver and a smile, such as
 // `@bruno 😀`.
 
+import { Client } from "./client/client.js";
+import { SessionState } from "./client/session.js";
 import { byId, setText } from "./dom.js";
 
 const TYPED = /^\s*@(\S+)\s+(.+?)\s*$/u;
@@ -10,17 +12,15 @@ export class SayControl {
   #environment;
   #client = null;
 
-  constructor({ translate, ...environment }) {
+  constructor({ translate, people, ...environment }) {
     this.#translate = translate;
     this.#environment = environment;
+    byId("say-as").replaceChildren(...people.map(({ name, face }) => new Option(`${face} ${name}`, name)));
     byId("say").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#say(byId("say-text").value);
     });
-  }
-
-  set people(people) {
-    byId("say-as").replaceChildren(...people.map(({ name, face }) => new Option(`${face} ${name}`, name)));
+    byId("say-send").disabled = false;
   }
 
   async #say(text) {
@@ -32,9 +32,7 @@ export class SayControl {
     const user = byId("say-as").value;
     this.#tell("say.sent", { user, to });
     try {
-      // The client's code is loaded when the first smile is sent.
-      const { Client } = await import("./client/client.js");
-      const { offset } = await this.#clientOf(user, Client).smile(to, smile);
+      const { offset } = await this.#clientOf(user).smile(to, smile);
       this.#tell("say.stored", { user, to, offset });
       if (byId("say-text").value === text) byId("say-text").value = "";
     } catch (refusal) {
@@ -43,8 +41,8 @@ export class SayControl {
   }
 
   // Keeps one session, for the last user. The sessions of earlier users end once their smiles are settled.
-  #clientOf(user, Client) {
-    if (this.#client?.user === user) return this.#client;
+  #clientOf(user) {
+    if (this.#client?.user === user && this.#client.session.state !== SessionState.FAILED) return this.#client;
     this.#client?.finish();
     this.#client = new Client({ user, ...this.#environment });
     this.#client.start();

@@ -33,11 +33,12 @@ export class SimulatedUser {
   #guests = [];
   #answeredLast = false;
   #catchUpTo = null;
+  /** What to tell about each unanswered history request. The server answers the requests of a session in order. */
+  #asked = [];
 
   /**
    * `events` has `sent(user, smile)`, `acked(user, id)`, `received(user, frame, delivers)`,
-   * `history(frame)`, `shed(user, frame)`, `refused(user, frame)`, `unreadable()`, `unvouched()`,
-   * `changed(user)`, and `unanswered()`, which is called when requested histories will not arrive.
+   * `shed(user, frame)`, `refused(user, frame)`, `unreadable()`, `unvouched()` and `changed(user)`.
    */
   constructor({ name, face, peer, chance, environment, ledger, events }) {
     const { timers, random, dialQueue, nextId, urlFor, openSocket } = environment;
@@ -73,9 +74,14 @@ export class SimulatedUser {
     return this.#outbox.beat(() => this.#answer() ?? this.#compose());
   }
 
-  /** Returns false without a welcomed connection. */
-  askHistory({ before, limit }) {
-    return this.session.send(historyFrame({ with: this.#peer, before, limit }));
+  /**
+   * Calls `tell` once with the thread's event `history` or `failed`. Without a welcomed connection, returns false
+   * instead.
+   */
+  askHistory({ before, limit }, tell) {
+    const isSent = this.session.send(historyFrame({ with: this.#peer, before, limit }));
+    if (isSent) this.#asked.push(tell);
+    return isSent;
   }
 
   get isLive() {
@@ -96,7 +102,7 @@ export class SimulatedUser {
 
   broken() {
     this.#outbox.broken();
-    this.#events.unanswered();
+    for (const tell of this.#asked.splice(0)) tell({ kind: "failed" });
   }
 
   welcomed(frame) {
@@ -110,7 +116,7 @@ export class SimulatedUser {
   heard(frame) {
     if (frame.type === "ack") this.#acked(frame);
     else if (frame.type === "smile") this.#received(frame);
-    else if (frame.type === "history") this.#events.history(frame);
+    else if (frame.type === "history") this.#asked.shift()?.({ ...frame, kind: "history" });
     else if (frame.type === "error") this.#failed(frame);
   }
 
@@ -153,7 +159,7 @@ export class SimulatedUser {
 
   #failed(frame) {
     // An error without an id answers a history request.
-    if (frame.id === undefined) return this.#events.unanswered();
+    if (frame.id === undefined) return this.#asked.shift()?.({ kind: "failed" });
     if (frame.temporary) {
       if (isOverload(frame.code)) this.#events.shed(this, frame);
       this.#outbox.retry(frame.id, frame.retry_after_ms ?? 0);

@@ -3,7 +3,10 @@
 
 /** Smiles per request for history. */
 export const PAGE = 30;
-/** Once a thread has this many smiles, each live smile displaces the oldest one, which can be requested again. */
+/**
+ * Once a thread has this many smiles, each live smile displaces the oldest one, which can be requested again. While a
+ * request is unanswered, no smile is displaced: the answer ends just before the smile that was the oldest.
+ */
 export const KEPT = 400;
 
 export const NO_THREAD = Object.freeze({ smiles: Object.freeze([]), more: true, asking: false });
@@ -16,7 +19,7 @@ export function threadAfter(thread, { kind, smiles = [], more }) {
   const fresh = smiles.filter((smile) => !known.has(smile.offset));
   const all = [...thread.smiles, ...fresh].sort((left, right) => left.offset - right.offset);
   if (kind === "history") return { smiles: all, more, asking: false };
-  const kept = all.slice(-Math.max(KEPT, thread.smiles.length));
+  const kept = thread.asking ? all : all.slice(-Math.max(KEPT, thread.smiles.length));
   return { ...thread, smiles: kept, more: thread.more || kept.length < all.length };
 }
 

@@ -17,9 +17,9 @@ import { TimelineView } from "./timeline-view.js";
  * Returns the functions that paint the page. `mark(conversation)` marks a conversation for the next paint, and `list()`
  * adds and removes cards. `paint(now)` and `paintMore(now, cost)` paint a part, and return whether anything is left for
  * the next frame. `crashWords` and `look()` are for the picture of the run. The parameter `onChange()` requests a
- * repaint.
+ * repaint, and `withLater(use)` calls `use` with the code of `later.js`.
  */
-export function viewsOf({ model, translate, format, announcer, onChange }) {
+export function viewsOf({ model, translate, format, announcer, withLater, onChange }) {
   const hues = new Hues();
   const words = { translate, format, hueOf: (replica) => hues.of(replica) };
   const crashWords = new CrashWords(words);
@@ -32,11 +32,11 @@ export function viewsOf({ model, translate, format, announcer, onChange }) {
   const conversationsView = new ConversationsView({ ...words, onOpen: openThread });
   let threadView = null;
 
-  // The code of the dialog is loaded when the first conversation is opened.
-  async function openThread(conversation) {
-    const { ThreadView } = await import("./thread-view.js");
-    threadView ??= new ThreadView({ ...words, onChange });
-    threadView.open(conversation);
+  function openThread(conversation) {
+    withLater(({ ThreadView }) => {
+      threadView ??= new ThreadView({ ...words, onChange });
+      threadView.open(conversation);
+    });
   }
 
   function paintStatus(now) {
@@ -58,9 +58,7 @@ export function viewsOf({ model, translate, format, announcer, onChange }) {
   // Counters are shown, but not announced.
   function announce() {
     const { chaos, run } = model;
-    const last = lastOf(run.crashes);
-    const steps = last === null ? [] : crashWords.stepsOf(last).filter(([time]) => time.startsWith("+"));
-    announcer.tell("crash", `${last?.askedAt} ${steps.length}`, steps.at(-1)?.[1] ?? "");
+    announcer.tell("crash", ...crashWords.newsOf(lastOf(run.crashes)));
     const chaosText = chaos.isOn ? translate("chaos.started") : byId("chaos-said").textContent;
     announcer.tell("chaos", `${chaos.isOn} ${chaos.ended}`, chaosText);
   }

@@ -35,6 +35,7 @@ export const ENGLISH = {
   "controls.reset": "Reset",
   "controls.json": "Save as JSON",
   "controls.picture": "Save as PNG",
+  "load.failed": "Part of this page did not load. Reload the page once the backend answers.",
   "link.copied": "Link copied. Opening it starts a run.",
   "chaos.switch": "Chaos: a crash every",
   "chaos.interval": "Time between crashes",

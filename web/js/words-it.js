@@ -35,6 +35,7 @@ export const ITALIAN = {
   "controls.reset": "Azzera",
   "controls.json": "Salva come JSON",
   "controls.picture": "Salva come PNG",
+  "load.failed": "Una parte della pagina non si è caricata. Ricarica la pagina quando il backend risponde.",
   "link.copied": "Link copiato. Aprirlo avvia la simulazione.",
   "chaos.switch": "Caos: un crash ogni",
   "chaos.interval": "Tempo fra i crash",

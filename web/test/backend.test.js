@@ -36,6 +36,21 @@ test("a crash request contains only the chosen options", async () => {
   assert.equal(requests[1].method, "POST");
 });
 
+test("a token that is not ASCII reaches the server as UTF-8", async (context) => {
+  let authorization = null;
+  const server = createServer((request, response) => {
+    authorization = Buffer.from(request.headers.authorization, "latin1").toString();
+    response.writeHead(401, { Connection: "close" }).end('{"code":"unauthorized"}');
+  });
+  context.after(() => server.close());
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const pageUrl = `http://127.0.0.1:${server.address().port}/`;
+  const backend = new Backend({ pageUrl, fetch, timers: new FakeTimers() });
+  await assert.rejects(backend.crash({ token: "è “una” 😀" }), { status: 401 });
+  assert.equal(authorization, "Bearer è “una” 😀");
+});
+
 test("the error for a refused request has the status and the code of the response", async () => {
   const refusing = backendWith(answering(409, { code: "crash_off", message: "off" }));
   await assert.rejects(refusing.crash({}), { status: 409, code: "crash_off", message: "off" });

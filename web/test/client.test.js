@@ -69,6 +69,30 @@ test("a client that starts again neither sends nor awaits what was pending when 
   assert.notEqual(sockets.at(-1).closedWith, null, "the session stayed open although nothing was pending");
 });
 
+test("until a new start, everything is refused once the session has failed", async () => {
+  const { sockets, client } = withSocket();
+  sockets[0].tell(welcome());
+  const early = [client.smile("bruno", "😀", "c1"), client.history("bruno")];
+  sockets[0].end(1009, "a frame has at most 4096 bytes");
+  const late = [client.smile("bruno", "😀", "c2"), client.history("bruno")];
+  for (const pending of [...early, ...late]) {
+    await assert.rejects(pending, { code: "too_large", message: "a frame has at most 4096 bytes" });
+  }
+  assert.equal(client.session.state, SessionState.FAILED);
+  client.start();
+  sockets[1].tell(welcome());
+  const again = client.smile("bruno", "😀", "c1");
+  sockets[1].tell({ type: "ack", id: "c1", offset: 1, duplicate: false });
+  assert.equal((await again).offset, 1);
+});
+
+test("a failed session without a reason is refused with the name of its close code", async () => {
+  const { sockets, client } = withSocket();
+  const smile = client.smile("bruno", "😀");
+  sockets[0].end(1002);
+  await assert.rejects(smile, { code: "protocol_error", message: "protocol_error" });
+});
+
 test("a client that has finished can start again", async () => {
   const { sockets, client } = withSocket();
   client.finish();
@@ -264,6 +288,23 @@ async function pageOf(context, answer) {
   await once(server, "listening");
   return `http://127.0.0.1:${server.address().port}/`;
 }
+
+const NO_WEBSOCKET = typeof WebSocket === "undefined";
+
+test("a refused connection is noticed at once", { skip: NO_WEBSOCKET }, async () => {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const page = `http://127.0.0.1:${server.address().port}/`;
+  server.close();
+  await once(server, "close");
+  const reason = await new Promise((resolve) => {
+    const onState = ({ state, closeReason }) => state === SessionState.WAITING && resolve({ ...closeReason, client });
+    const client = new Client({ page, user: "anna", onState });
+    client.start();
+  });
+  reason.client.stop();
+  assert.deepEqual([reason.name, reason.isRefusal], ["connection_lost", true]);
+});
 
 test("a backend that hangs counts as unreachable after a few seconds", { timeout: 20_000 }, async (context) => {
   const { code } = await whyRefused({ page: await pageOf(context, () => {}), user: "anna" });

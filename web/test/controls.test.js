@@ -2,7 +2,10 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 import { Announcer, GAP_MS } from "../js/announcer.js";
+import { CrashWords } from "../js/crash-words.js";
 import { chanceOf } from "../js/faces.js";
+import { Format } from "../js/format.js";
+import { incidentOf, sessionLost } from "../js/incident.js";
 import { SHORTCUTS, wishOf } from "../js/keyboard.js";
 import { CHAOS_SECONDS, DEFAULTS, MODES, MOST_CONVERSATIONS, MOST_RATE, searchOf, settingsOf } from "../js/settings.js";
 import { FakeTimers } from "./support.js";
@@ -65,6 +68,23 @@ test("the same seed gives a user the same random numbers, and another user or se
   assert.notDeepEqual(take(7, "anna"), take(8, "anna"));
   assert.ok(take(0, "anna").every((number) => number >= 0 && number < 1));
   assert.equal(new Set(take(0, "")).size, 50);
+});
+
+test("the number of lost sessions is announced again once it has grown, at the announcer's pace", () => {
+  const timers = new FakeTimers();
+  const said = [];
+  const announcer = new Announcer({ timers, say: (text) => said.push(text) });
+  const words = new CrashWords({ translate: (key, { n }) => [key, n].join(" ").trim(), format: new Format("en") });
+  const tell = (incident) => announcer.tell("crash", ...words.newsOf(incident));
+  tell(null);
+  let incident = incidentOf({ id: 1, at: 0, by: "person", mode: "exit" });
+  for (const user of ["anna", "bruno", "carla"]) {
+    incident = sessionLost(incident, { at: timers.now(), user, replica: "be1.1" });
+    for (let paint = 0; paint < 2; paint += 1) tell(incident);
+    timers.advance(10);
+  }
+  timers.advance(10 * GAP_MS);
+  assert.deepEqual(said, ["incident.sessions_lost 1", "incident.sessions_lost 3"]);
 });
 
 test("each new event is announced once, with pauses between announcements, and outdated events are skipped", () => {

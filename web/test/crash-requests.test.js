@@ -52,3 +52,33 @@ test("a request that needs a token is sent again with it, and a wrong token is r
   assert.deepEqual([crashes.waiting, crashes.failure], [null, null]);
   assert.deepEqual(asked.map(({ token }) => token), [null, "wrong", "right"]);
 });
+
+test("a request with a token waits for no other token, unless the answer is 401", async () => {
+  for (const status of [404, 0]) {
+    const { crashes } = requests(401, status);
+    await crashes.ask(WISH);
+    crashes.token = "right";
+    await crashes.ask(crashes.waiting);
+    assert.equal(crashes.waiting, null, `the page still asked for a token after the status ${status}`);
+    assert.notEqual(crashes.failure, null);
+  }
+});
+
+test("a request without a token that gets no answer leaves the form for the token", async () => {
+  const { crashes } = requests(401, 0);
+  await crashes.ask(WISH);
+  await crashes.ask({ ...WISH, replica: "be2.1" });
+  assert.equal(crashes.waiting, WISH);
+});
+
+test("a 401 to a request that was sent before the token was given does not remove the token", async () => {
+  const { asked, crashes } = requests(401, 401, { replica: "be1.1", mode: "exit" }, { replica: "be1.1", mode: "exit" });
+  await crashes.ask(WISH);
+  const early = crashes.ask({ ...WISH, by: "chaos" });
+  crashes.token = "right";
+  const late = crashes.ask(crashes.waiting);
+  await Promise.all([early, late]);
+  assert.deepEqual([crashes.waiting, crashes.failure], [null, null]);
+  await crashes.ask(WISH);
+  assert.deepEqual(asked.map(({ token }) => token), [null, null, "right", "right"]);
+});

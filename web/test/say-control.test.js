@@ -1,16 +1,35 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import test from "node:test";
+import { smileFrame } from "../js/client/protocol.js";
 import { SayControl } from "../js/say-control.js";
 import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 
+const page = readFileSync(new URL("../index.html", import.meta.url), "utf8");
+
+globalThis.Option = class {
+  constructor(text, value) {
+    Object.assign(this, { text, value });
+  }
+};
+
+class FakeSelect {
+  replaceChildren(...options) {
+    this.options = options;
+  }
+}
+
 function staged() {
-  const nodes = { "say-as": { value: "anna" }, "say-text": { value: "" }, "say-result": { textContent: "" } };
+  const [text, result] = [{ value: "" }, { textContent: "" }];
+  const nodes = { "say-as": new FakeSelect(), "say-text": text, "say-result": result, "say-send": {} };
   const form = new EventTarget();
   globalThis.document = { getElementById: (id) => (id === "say" ? form : nodes[id]) };
   const timers = new FakeTimers();
   const backend = new FakeBackend({ timers, random: seededRandom(3) });
   const translate = (key, { user, offset } = {}) => [key, user, offset].join(" ").trim();
-  new SayControl({ translate, page: "http://h/", timers, openSocket: (url) => backend.openSocket(url) });
+  const sockets = [];
+  const openSocket = (url) => sockets[sockets.push(backend.openSocket(url)) - 1];
+  new SayControl({ translate, people: [{ name: "anna", face: "🙂" }], page: "http://h/", timers, openSocket });
   const passes = async (ms) => {
     for (let passed = 0; passed <= ms; passed += 10) {
       timers.advance(10);
@@ -21,12 +40,17 @@ function staged() {
     nodes["say-as"].value = user;
     nodes["say-text"].value = text;
     form.dispatchEvent(new Event("submit"));
-    // The form loads the code of the client before it sends the smile.
-    await import("../js/client/client.js");
     await passes(0);
   };
-  return { backend, say, passes, nodes };
+  return { backend, sockets, say, passes, nodes };
 }
+
+test("the form has the users and can be sent once its code is loaded, and not before", () => {
+  assert.match(page, /id="say-send" type="submit" disabled/);
+  const { nodes } = staged();
+  assert.equal(nodes["say-send"].disabled, false);
+  assert.deepEqual(nodes["say-as"].options.map(({ text, value }) => [text, value]), [["🙂 anna", "anna"]]);
+});
 
 test("a typed smile is stored, and the input is cleared", async () => {
   const { backend, say, passes, nodes } = staged();
@@ -54,4 +78,22 @@ test("a smile of one user is stored even if a smile of another user follows imme
   await passes(500);
   assert.deepEqual(backend.smiles.map(({ from }) => from).sort(), ["anna", "carla"]);
   assert.equal(backend.openSockets, 1);
+});
+
+test("after a final close of a user's session, the next smile of that user opens another session", async () => {
+  const { backend, sockets, say, passes, nodes } = staged();
+  await say("anna", "@bruno 😀");
+  sockets[0].end(1009);
+  await passes(0);
+  assert.equal(nodes["say-result"].textContent, "say.refused");
+  await say("anna", "@bruno 😃");
+  await passes(100);
+  assert.equal(nodes["say-result"].textContent, "say.stored anna 1");
+  assert.deepEqual(backend.smiles.map(({ smile }) => smile), ["😃"]);
+});
+
+test("the longest text that fits into the input fits into a frame, however it is escaped", () => {
+  const [, most] = page.match(/id="say-text"[^>]* maxlength="(\d+)"/);
+  const smile = "\ud800".repeat(Number(most));
+  assert.ok(Buffer.byteLength(smileFrame({ id: "x".repeat(64), to: "bruno", smile })) <= 4_096);
 });

@@ -133,6 +133,22 @@ test("only a connection that the server closes before its welcome counts as refu
   assert.deepEqual([session.closeReason.name, ended()], ["no_welcome", false]);
 });
 
+test("in Node.js 22, a connection that does not open counts as refused and is followed by the usual wait", () => {
+  const { session, sockets, timers, heard } = setUp();
+  session.start();
+  sockets[0].fail();
+  assert.deepEqual([session.closeReason.name, session.closeReason.isRefusal], ["connection_lost", true]);
+  assert.equal(session.retryAt - timers.now(), 50);
+  assert.deepEqual([heard, sockets[0].onerror], [["broken"], null]);
+});
+
+test("an error of an open connection is left to the close that follows it", () => {
+  const { session, sockets, live } = setUp();
+  live();
+  sockets[0].fail();
+  assert.equal(session.state, SessionState.LIVE);
+});
+
 test("without a welcome in time, an attempt to connect is given up, and another one follows", () => {
   const { session, sockets, timers } = setUp();
   session.start();

@@ -273,6 +273,7 @@ test("a watched conversation reports its history requests, live smiles and failu
   assert.deepEqual(events, ["asked"]);
   timers.advance(400);
   assert.ok(events.includes("live"));
+  conversation.askHistory({ limit: 30 });
   conversation.users[0].heard({ type: "error", code: "store_unavailable", message: "", temporary: true });
   assert.deepEqual(events.slice(-1), ["failed"], "an error without an id did not fail the history request");
   backend.crash();
@@ -282,4 +283,38 @@ test("a watched conversation reports its history requests, live smiles and failu
   const { length } = events;
   timers.advance(5_000);
   assert.equal(events.length, length);
+});
+
+test("the answer to a watcher that has been removed does not reach the next watcher", () => {
+  const { simulation, timers, backend } = setUp();
+  simulation.run(1);
+  timers.advanceUntil(() => backend.stored > 20);
+  const [conversation] = simulation.conversations;
+  const answersTo = (page) => {
+    const answers = [];
+    conversation.watch(({ kind, smiles }) => kind === "history" && answers.push(smiles.map(({ offset }) => offset)));
+    conversation.askHistory(page);
+    return answers;
+  };
+  const first = answersTo({ before: 5, limit: 2 });
+  const second = answersTo({ before: 20, limit: 2 });
+  timers.advance(100);
+  assert.deepEqual([first, second], [[], [[18, 19]]]);
+});
+
+test("a history request fails only with the session that sent it", () => {
+  const { simulation, timers, allLive, backend } = setUp();
+  const sockets = [];
+  const openSocket = backend.openSocket.bind(backend);
+  backend.openSocket = (url) => sockets[sockets.push(openSocket(url)) - 1];
+  simulation.run(1);
+  timers.advanceUntil(allLive);
+  const events = [];
+  const [conversation] = simulation.conversations;
+  conversation.watch(({ kind }) => events.push(kind));
+  conversation.askHistory({ limit: 30 });
+  sockets[1].end(1006);
+  assert.deepEqual(events, ["asked"]);
+  sockets[0].end(1006);
+  assert.deepEqual(events, ["asked", "failed"]);
 });

@@ -62,6 +62,7 @@ export class FakeSocket {
   readyState = 0;
   onmessage = null;
   onclose = null;
+  onerror = null;
   sent = [];
   closedWith = null;
   onSend = () => {};
@@ -86,6 +87,11 @@ export class FakeSocket {
   tell(frame) {
     this.readyState = 1;
     this.onmessage?.({ data: typeof frame === "string" ? frame : JSON.stringify(frame) });
+  }
+
+  /** Fires `error` without `close`, as Node.js 22 does if a connection does not open. */
+  fail() {
+    this.onerror?.({});
   }
 
   /** Closes the connection from the server's side. */

@@ -45,6 +45,15 @@ test("a thread drops its oldest smiles, which can be requested again", () => {
   assert.equal(threadAfter(read, { kind: "live", smiles: smiles(9_999) }).smiles.length, KEPT + 2);
 });
 
+test("a live smile that arrives before older smiles leaves no hole", () => {
+  const many = smiles(...Array.from({ length: KEPT }, (_, index) => 1_000 + index));
+  const full = after([{ kind: "history", smiles: many, more: true }]);
+  const asking = [{ kind: "asked" }, { kind: "live", smiles: smiles(9_998) }].reduce(threadAfter, full);
+  const older = threadAfter(asking, { kind: "history", smiles: smiles(998, 999), more: true });
+  assert.deepEqual(offsets(older).slice(0, 4), [998, 999, 1_000, 1_001]);
+  assert.equal(threadAfter(older, { kind: "live", smiles: smiles(9_999) }).smiles[0].offset, 999);
+});
+
 test("the hour after midnight is 00", () => {
   const atMidnight = new Date(2026, 0, 1, 0, 5, 6, 7);
   for (const language of ["en", "it"]) assert.match(new Intl.DateTimeFormat(language, CLOCK).format(atMidnight), /^00:05:06[.,]007$/);

@@ -68,6 +68,28 @@ test("a cancelled timer does not run, even if its slot is already running", asyn
   assert.deepEqual(ran, ["first", "last"]);
 });
 
+test("a slot whose timers are all cancelled does not keep the process running", (t) => {
+  const timers = new PageTimers();
+  t.mock.method(timers, "now", () => 0);
+  const timeouts = () => process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length;
+  const before = timeouts();
+  const cancels = [60_000, 60_000].map((ms) => timers.after(ms, () => {}));
+  cancels[0]();
+  assert.equal(timeouts(), before + 1);
+  cancels[1]();
+  assert.equal(timeouts(), before);
+});
+
+test("a timer runs even if the cancelled timers of its slot are cancelled again", async (t) => {
+  const timers = new PageTimers();
+  t.mock.method(timers, "now", () => 0);
+  const cancel = timers.after(5, () => {});
+  cancel();
+  const ran = new Promise((resolve) => timers.after(5, resolve));
+  cancel();
+  await ran;
+});
+
 test("when the worker fails, the page's own timers replace it", async (t) => {
   const { timers, worker } = withWorker(t);
   const ran = [];

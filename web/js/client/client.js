@@ -14,11 +14,11 @@ const VALID_ID = /^[\w.-]{1,64}$/;
 
 /**
  * The permanent refusal of a smile or a history request: a retry would be refused again. `code` is the protocol's error
- * code.
+ * code. If the session has failed, it is the name of the close code instead, and the smile may have been stored.
  */
 export class Refusal extends Error {
   constructor({ code, message }) {
-    super(message ?? code);
+    super(message || code);
     this.code = code;
   }
 }
@@ -75,13 +75,7 @@ export class Client {
   /** Closes the session. Drops the unsettled smiles and unanswered history requests; their promises stay pending. */
   stop() {
     this.session.stop();
-    this.#waiting = [];
-    this.#promises.clear();
-    this.#outbox.clear();
-    this.#histories = [];
-    this.#isAsking = false;
-    this.#isFinishing = false;
-    this.#cancelRetry();
+    this.#forget();
   }
 
   /** Closes the session once all smiles are settled and all histories have arrived. Send nothing afterwards. */
@@ -92,9 +86,9 @@ export class Client {
 
   /**
    * Sends a smile, and retries it through any number of crashes. Resolves to `{id, offset, duplicate}` once the smile
-   * is stored, or rejects with a `Refusal` if it is permanently refused. Smiles are stored in the order of the calls,
-   * except that a temporarily refused smile is stored later. An `id` has 1 to 64 characters from
-   * `A-Z a-z 0-9 . _ -`. A user must never use an id twice; by default, the client generates the id.
+   * is stored, or rejects with a `Refusal` if it is permanently refused or the session has failed. Smiles are stored in
+   * the order of the calls, except that a temporarily refused smile is stored later. An `id` has 1 to 64 characters
+   * from `A-Z a-z 0-9 . _ -`. A user must never use an id twice; by default, the client generates the id.
    */
   smile(to, smile, id = this.#nextId()) {
     return new Promise((resolve, reject) => {
@@ -108,21 +102,24 @@ export class Client {
       this.#promises.set(id, { resolve, reject });
       this.#waiting.push({ id, to, smile });
       this.#pump();
+      this.#refuseIfFailed();
     });
   }
 
   /**
    * Resolves to `{smiles, more}`: smiles to and from another user, oldest first. Retries until the request is answered
-   * or permanently refused.
+   * or permanently refused, or the session has failed.
    */
   history(other, { before, limit } = {}) {
     return new Promise((resolve, reject) => {
       this.#histories.push({ with: other, before, limit, resolve, reject });
       if (!this.#isAsking) this.#askHistory();
+      this.#refuseIfFailed();
     });
   }
 
   stateChanged() {
+    this.#refuseIfFailed();
     this.#onState(this.session);
   }
 
@@ -149,6 +146,25 @@ export class Client {
     else if (frame.type === "history") this.#settleHistory((request) => request.resolve(frame));
     else if (frame.type === "pong") this.session.caughtUp();
     else if (frame.type === "error") this.#failed(frame);
+  }
+
+  #forget() {
+    this.#waiting = [];
+    this.#promises.clear();
+    this.#outbox.clear();
+    this.#histories = [];
+    this.#isAsking = false;
+    this.#isFinishing = false;
+    this.#cancelRetry();
+  }
+
+  /** A failed session does not reconnect, so nothing that is pending can be answered. */
+  #refuseIfFailed() {
+    const { state, closeReason } = this.session;
+    if (state !== SessionState.FAILED) return;
+    const pending = [...this.#promises.values(), ...this.#histories];
+    this.#forget();
+    for (const { reject } of pending) reject(new Refusal({ code: closeReason.name, message: closeReason.text }));
   }
 
   #nextId() {

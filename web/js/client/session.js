@@ -138,6 +138,10 @@ export class Session {
     this.#welcomedAt = null;
     socket.onmessage = (event) => this.#receive(event.data);
     socket.onclose = (event) => this.#closed(event.code, event.reason);
+    // If a connection does not open, Node.js 22 fires no `close`, and leaves `readyState` at 0.
+    socket.onerror = () => {
+      if (socket.readyState === 0) this.#closed(1006, "");
+    };
     // On the first attempt after a stable connection, `attempt` is 1, or 0 if the server said when to reconnect.
     const limit = ceiling(Math.max(0, this.attempt - 1), CONNECT_LIMIT_MS, 4 * CONNECT_LIMIT_MS);
     this.#cancelTimer = this.#timers.after(limit, () => this.#giveUp("no_welcome"));
@@ -236,6 +240,7 @@ export class Session {
     if (socket === null) return;
     socket.onmessage = null;
     socket.onclose = null;
+    socket.onerror = null;
     // `close` does nothing if the other side has already closed the socket.
     socket.close(NORMAL_CLOSURE);
     this.#listener.broken();

@@ -27,24 +27,33 @@ export class PageTimers {
   after(ms, run) {
     const slot = Math.ceil((this.now() + ms) / SLOT_MS);
     if (!this.#slots.has(slot)) {
-      this.#slots.set(slot, new Set());
+      this.#slots.set(slot, { timers: new Set(), timeout: null });
       this.#arm(slot);
     }
-    const timers = this.#slots.get(slot);
+    const armed = this.#slots.get(slot);
     const timer = { run };
-    timers.add(timer);
-    return () => timers.delete(timer);
+    armed.timers.add(timer);
+    return () => {
+      armed.timers.delete(timer);
+      if (armed.timers.size === 0 && this.#slots.get(slot) === armed) this.#disarm(slot);
+    };
   }
 
   #arm(slot) {
     const ms = Math.max(0, Math.ceil(slot * SLOT_MS - this.now()));
-    if (this.#worker === null) setTimeout(() => this.#fire(slot), ms);
+    if (this.#worker === null) this.#slots.get(slot).timeout = setTimeout(() => this.#fire(slot), ms);
     else this.#worker.postMessage({ slot, ms });
+  }
+
+  // A timeout would keep Node.js running. The worker still posts the slot, to no effect.
+  #disarm(slot) {
+    clearTimeout(this.#slots.get(slot).timeout);
+    this.#slots.delete(slot);
   }
 
   // Each timer runs in its own microtask, so one that throws does not stop the other timers of its slot.
   #fire(slot) {
-    const timers = this.#slots.get(slot) ?? [];
+    const timers = this.#slots.get(slot)?.timers ?? [];
     this.#slots.delete(slot);
     for (const timer of timers) {
       queueMicrotask(() => {

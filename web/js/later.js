@@ -1,0 +1,5 @@
+// The code for which the page does not wait. It is loaded once the users are known.
+
+export { saveJson, savePicture } from "./downloads.js";
+export { SayControl } from "./say-control.js";
+export { ThreadView } from "./thread-view.js";
