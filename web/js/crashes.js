@@ -48,17 +48,32 @@ export function canCrash(crashes, now) {
   return now - crashes.seenAt < STALE_MS && crashes.replicas.some(({ id, state }) => state === READY && !crashOf(crashes, id));
 }
 
-// The last crash from which the replica has not come back. A frozen replica that is ready again is its own replacement.
+// A frozen replica that is ready again is its own replacement.
+const isAway = ({ victim, replacement }, id) => victim === id && replacement?.id !== id;
+
+// The last crash from which the replica has not come back.
 function crashOf({ incidents }, id) {
-  return incidents.findLast(({ victim, replacement }) => victim === id && replacement?.id !== id);
+  return incidents.findLast((incident) => isAway(incident, id));
 }
 
 export function asked(crashes, { id, at, by, mode }) {
   return { ...crashes, incidents: [...crashes.incidents, Incidents.incidentOf({ id, at, by, mode })] };
 }
 
+/**
+ * Records the server's answer. Two requests that crash one replica in the same mode are one crash: a double click sends
+ * two requests.
+ */
 export function confirmed(crashes, { id, ...answer }) {
-  return each(crashes, (incident) => (incident.id === id ? Incidents.confirmed(incident, answer) : incident));
+  const { replica, mode } = answer;
+  const request = crashes.incidents.find((incident) => incident.id === id);
+  if (request === undefined) return crashes;
+  const isTwin = (incident) => incident !== request && incident.mode === mode && isAway(incident, replica);
+  const twin = crashes.incidents.find(isTwin);
+  if (twin === undefined) return changed(crashes, request, Incidents.confirmed(request, answer));
+  const askedAt = Math.min(twin.askedAt, request.askedAt);
+  const earlier = lossesOn(crashes, replica).filter(({ lostAt }) => lostAt >= askedAt && lostAt < twin.askedAt);
+  return withdrawn(changed(crashes, twin, { ...twin, askedAt, losses: [...earlier, ...twin.losses] }), { id });
 }
 
 /** Drops a crash whose request was refused. */
@@ -108,13 +123,17 @@ function lost(crashes, { at, replica, replicas }) {
   if (crashOf(crashes, replica)) return crashes;
   const unanswered = incidents.find((incident) => isUnknown(incident, at));
   if (unanswered !== undefined) {
-    return each(crashes, (incident) => (incident === unanswered ? { ...incident, victim: replica } : incident));
+    return changed(crashes, unanswered, { ...unanswered, victim: replica });
   }
-  const losses = crashes.losses.filter((loss) => loss.replica === replica);
+  const losses = lossesOn(crashes, replica);
   const age = replicas.find(({ id }) => id === replica)?.heartbeat_age_ms ?? 0;
   const noticed = Incidents.incidentOf({ id: replica, at: losses[0]?.lostAt ?? at - age, by: By.SOMEBODY, mode: null });
   const all = [...incidents, { ...noticed, victim: replica, losses }];
   return { ...crashes, incidents: withReplacements(all, crashes.arrivals, crashes.roster) };
+}
+
+function lossesOn({ losses }, replica) {
+  return losses.filter((loss) => loss.replica === replica);
 }
 
 function isUnknown({ victim, askedAt }, now) {
@@ -148,6 +167,10 @@ function each(crashes, change) {
   const incidents = crashes.incidents.map(change);
   const isSame = incidents.every((incident, index) => incident === crashes.incidents[index]);
   return isSame ? crashes : { ...crashes, incidents };
+}
+
+function changed(crashes, before, after) {
+  return each(crashes, (incident) => (incident === before ? after : incident));
 }
 
 /** The best, median and worst of the known times, or null if none is known. An unknown time is null. */

@@ -117,6 +117,38 @@ test("a session counts only for the last crash of its replica", () => {
   assert.deepEqual(crashes.incidents.map((incident) => figuresOf(incident).sessionsLost), [0, 1]);
 });
 
+test("two requests that crash one replica in the same mode are one crash, whichever is answered first", () => {
+  for (const [first, second] of [[1, 2], [2, 1]]) {
+    const crashes = after(
+      TWO,
+      asked(1_000, 1),
+      lost(1_050, "anna", "be.1"),
+      asked(1_100, 2),
+      confirmed(1_200, first, "be.1"),
+      lost(1_250, "bruno", "be.1"),
+      confirmed(1_300, second, "be.1"),
+      lost(1_350, "carla", "be.1"),
+      seen(6_000, list("lost", "ready", "ready")),
+    );
+    const told = crashes.incidents.map((incident) => [incident.askedAt, figuresOf(incident).sessionsLost]);
+    assert.deepEqual([told, isOpen(crashes, 7_000)], [[[1_000, 3]], false], `with the answer to request ${first} first`);
+  }
+});
+
+test("a second request for an unready replica, minutes later, keeps the lost sessions of the first", () => {
+  const crashes = after(
+    TWO,
+    asked(1_000, 1, { mode: "unready" }),
+    confirmed(1_010, 1, "be.1", "unready"),
+    lost(1_050, "anna", "be.1"),
+    ["sessionLive", { at: 1_200, user: "anna" }],
+    lost(100_000, "bruno", "be.1"),
+    asked(100_100, 2, { mode: "unready" }),
+    confirmed(100_110, 2, "be.1", "unready"),
+  );
+  assert.deepEqual(crashes.incidents.map((incident) => figuresOf(incident).sessionsLost), [2]);
+});
+
 test("a session that was never welcomed is not lost", () => {
   assert.equal(figuresOf(lastOf(after(TWO, asked(1_000, 1), lost(1_100, "anna", null)))).sessionsLost, 0);
 });
