@@ -66,19 +66,41 @@ export function asked(crashes, { id, at, by, mode }) {
  */
 export function confirmed(crashes, { id, ...answer }) {
   const { replica, mode } = answer;
-  const request = crashes.incidents.find((incident) => incident.id === id);
+  const request = requestOf(crashes, id);
   if (request === undefined) return crashes;
   const isTwin = (incident) => incident !== request && incident.mode === mode && isAway(incident, replica);
   const twin = crashes.incidents.find(isTwin);
-  if (twin === undefined) return changed(crashes, request, Incidents.confirmed(request, answer));
-  const askedAt = Math.min(twin.askedAt, request.askedAt);
-  const earlier = lossesOn(crashes, replica).filter(({ lostAt }) => lostAt >= askedAt && lostAt < twin.askedAt);
-  return withdrawn(changed(crashes, twin, { ...twin, askedAt, losses: [...earlier, ...twin.losses] }), { id });
+  if (twin !== undefined) {
+    const askedAt = Math.min(twin.askedAt, request.askedAt);
+    const earlier = lossesOn(crashes, replica).filter(({ lostAt }) => lostAt >= askedAt && lostAt < twin.askedAt);
+    return withdrawn(changed(crashes, twin, { ...twin, askedAt, losses: [...earlier, ...twin.losses] }), { id });
+  }
+  if (request.victim === null || request.victim === replica) {
+    return changed(crashes, request, Incidents.confirmed(request, answer));
+  }
+  const losses = lossesOn(crashes, replica).filter(({ lostAt }) => lostAt >= request.askedAt);
+  const cleared = { ...request, losses, lostAt: null, replacement: null };
+  return attributedAnew(changed(crashes, request, Incidents.confirmed(cleared, answer)), request);
 }
 
 /** Drops a crash whose request was refused. */
 export function withdrawn(crashes, { id }) {
-  return { ...crashes, incidents: crashes.incidents.filter((incident) => incident.id !== id) };
+  const request = requestOf(crashes, id);
+  const next = { ...crashes, incidents: crashes.incidents.filter((incident) => incident !== request) };
+  return (request?.victim ?? null) === null ? next : attributedAnew(next, request);
+}
+
+function requestOf({ incidents }, id) {
+  return incidents.find((incident) => incident.id === id);
+}
+
+// The loss of a replica was attributed to a request, but the answer shows that the request did not cause the loss.
+function attributedAnew(crashes, { victim, lostAt }) {
+  const { replicas, seenAt, arrivals, roster } = crashes;
+  const next = lost(crashes, { at: lostAt, replica: victim, replicas, seenAt });
+  const isUntimed = (incident) => incident.victim === victim && incident.lostAt === null;
+  const timed = each(next, (incident) => (isUntimed(incident) ? { ...incident, lostAt } : incident));
+  return { ...timed, incidents: withReplacements(timed.incidents, arrivals, roster) };
 }
 
 /**
@@ -118,16 +140,17 @@ export function replicasSeen(crashes, { at, replicas }) {
 
 // If the crash of the replica is not known, and every recent request has a victim, this page did not request the crash.
 // Such a crash is noticed late, so the replacement of the replica may be ready already.
-function lost(crashes, { at, replica, replicas }) {
+function lost(crashes, { at, replica, replicas, seenAt = at }) {
   const { incidents } = crashes;
   if (crashOf(crashes, replica)) return crashes;
-  const unanswered = incidents.find((incident) => isUnknown(incident, at));
+  const unanswered = incidents.find((incident) => isUnknown(incident, at) && incident.askedAt <= at);
   if (unanswered !== undefined) {
     return changed(crashes, unanswered, { ...unanswered, victim: replica });
   }
   const losses = lossesOn(crashes, replica);
   const age = replicas.find(({ id }) => id === replica)?.heartbeat_age_ms ?? 0;
-  const noticed = Incidents.incidentOf({ id: replica, at: losses[0]?.lostAt ?? at - age, by: By.SOMEBODY, mode: null });
+  const diedAt = losses[0]?.lostAt ?? Math.min(at, seenAt - age);
+  const noticed = Incidents.incidentOf({ id: replica, at: diedAt, by: By.SOMEBODY, mode: null });
   const all = [...incidents, { ...noticed, victim: replica, losses }];
   return { ...crashes, incidents: withReplacements(all, crashes.arrivals, crashes.roster) };
 }

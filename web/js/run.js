@@ -7,12 +7,19 @@ import { Mark, NO_TIMELINE, changesBetween, marked, sampled as sampledTimeline }
 export const NO_RUN = Object.freeze({ startedAt: 0, timeline: NO_TIMELINE, crashes: Crashes.NO_CRASHES });
 
 const withMark = (run, mark) => ({ ...run, timeline: marked(run.timeline, mark) });
-// Records a change of the crashes, and marks each crash request whose victim the change reveals.
+const withoutRequest = (run, { at, replica }) => {
+  const isIts = (mark) => mark.kind === Mark.ASKED && mark.replica === replica && mark.at === at;
+  return { ...run, timeline: { ...run.timeline, marks: run.timeline.marks.filter((mark) => !isIts(mark)) } };
+};
+// Records a change of the crashes, and marks each crash request whose victim the change reveals. If the victim was a
+// wrong guess, its mark is removed.
 const crashesAfter = (change) => (run, event) => {
   const next = { ...run, crashes: change(run.crashes, event) };
-  return run.crashes.incidents.reduce((before, { id, victim, askedAt }) => {
+  return run.crashes.incidents.reduce((before, { id, victim, askedAt: at }) => {
     const replica = victimOf(next, id);
-    return replica === null || replica === victim ? before : withMark(before, { at: askedAt, kind: Mark.ASKED, replica });
+    if (replica === victim) return before;
+    const rest = victim === null ? before : withoutRequest(before, { at, replica: victim });
+    return replica === null ? rest : withMark(rest, { at, kind: Mark.ASKED, replica });
   }, next);
 };
 const withReplicas = crashesAfter(Crashes.replicasSeen);

@@ -194,6 +194,39 @@ test("an unanswered request is linked to the crash that follows it", () => {
   assert.deepEqual([crashes.incidents.length, lastOf(crashes).victim, figuresOf(lastOf(crashes)).seenAfter], [1, "be.2", 1_000]);
 });
 
+test("a crash that was linked to a request remains if the answer names another replica, or refuses the request", () => {
+  const [one, two, third] = [ready("be1", 1), ready("be2", 2), ready("be1", 3)];
+  const dead = { ...one, state: "lost", heartbeat_age_ms: 1_500 };
+  const linked = after(
+    NO_CRASHES,
+    seen(0, [one, two]),
+    asked(1_000, 1),
+    lost(1_100, "anna", two.id),
+    seen(2_000, [dead, two]),
+    lost(2_100, "bruno", two.id),
+    seen(2_200, [{ ...dead, heartbeat_age_ms: 1_700 }, two, third]),
+  );
+  assert.equal(lastOf(linked).victim, one.id);
+  const told = (crashes) =>
+    crashes.incidents.map(({ by, mode, victim, askedAt, lostAt }) => [by, mode, victim, askedAt, lostAt]);
+  const noticed = [By.SOMEBODY, null, one.id, 500, 2_000];
+  const named = after(linked, confirmed(2_500, 1, two.id));
+  assert.deepEqual(told(named), [[By.PERSON, "exit", two.id, 1_000, null], noticed]);
+  assert.deepEqual(named.incidents.map((incident) => figuresOf(incident).sessionsLost), [2, 0]);
+  assert.deepEqual(replacements(named), [null, third.id]);
+  const refused = after(linked, ["withdrawn", { id: 1 }]);
+  assert.deepEqual([told(refused), replacements(refused)], [[noticed], [third.id]]);
+});
+
+test("a crash whose request was answered with another replica is linked to the next request of that time", () => {
+  const pending = after(TWO, asked(1_000, 1), asked(1_100, 2), seen(2_000, list("lost", "ready")), asked(2_100, 3));
+  const named = after(pending, confirmed(2_500, 1, "be.2"));
+  assert.deepEqual(named.incidents.map(({ victim, lostAt }) => [victim, lostAt]), [["be.2", null], ["be.1", 2_000], [null, null]]);
+  const refused = after(named, ["withdrawn", { id: 2 }]);
+  const rest = [["be.2", By.PERSON], [null, By.PERSON], ["be.1", By.SOMEBODY]];
+  assert.deepEqual(refused.incidents.map(({ victim, by }) => [victim, by]), rest, "a crash was linked to a later request");
+});
+
 test("an unanswered request is not linked to a crash minutes later", () => {
   const crashes = after(TWO, asked(1_000, 1, { by: By.CHAOS, mode: "hang" }), seen(200_000, list("ready", "lost")));
   assert.equal(crashes.incidents[0].victim, null);

@@ -45,6 +45,15 @@ test("a crash request is marked at its time once its victim is known, even unans
   assert.deepEqual([marks(refused).length, refused.crashes.incidents.length], [1, 0]);
 });
 
+test("if the answer names another replica than the lost one, the mark of the request moves to that replica", () => {
+  const request = ["crashAsked", { at: 2_000, id: 1, by: By.PERSON, mode: "exit" }];
+  const found = after(begun, request, ["replicasSeen", { at: 4_000, replicas: ONE_LOST }]);
+  const named = after(found, ["crashConfirmed", { at: 5_000, id: 1, replica: "be2.1", mode: "exit" }]);
+  assert.deepEqual(marks(named).slice(1), [[4_000, Mark.LOST, "be1.1"], [2_000, Mark.ASKED, "be2.1"]]);
+  const refused = after(found, ["crashRefused", { at: 5_000, id: 1 }]);
+  assert.deepEqual(marks(refused).slice(1), [[4_000, Mark.LOST, "be1.1"]]);
+});
+
 test("an announced end of a session is a handover; any other end counts for the crash unless the session stops", () => {
   const loss = (at, user, isOrderly) => ["sessionLost", { at, user, replica: "be1.1", isOrderly }];
   const handed = after(begun, loss(2_000, "anna", true));
