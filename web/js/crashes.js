@@ -24,7 +24,7 @@ const STALE_MS = 15_000;
  * the page only noticed may have happened before its predecessor. `replicas` is the list last seen, at `seenAt`.
  * `roster` has every replica seen so far, `arrivals` those that became ready, `orderly` those that drained or handed
  * sessions over, and `losses` the lost sessions, without those that have resumed and were lost more than
- * `REMEMBERED_MS` ago.
+ * `REMEMBERED_MS` ago. `earlier` has the requests of forgotten runs whose victims were not yet seen as lost.
  */
 export const NO_CRASHES = Object.freeze({
   incidents: Object.freeze([]),
@@ -34,7 +34,14 @@ export const NO_CRASHES = Object.freeze({
   arrivals: Object.freeze([]),
   orderly: new Set(),
   losses: Object.freeze([]),
+  earlier: Object.freeze([]),
 });
+
+/** No crashes, but the list of replicas last seen, and the requests whose crashes may still be noticed. */
+export function forgotten({ earlier, incidents, seenAt, replicas }, { at }) {
+  const open = [...earlier, ...incidents].filter((incident) => incident.lostAt === null && isRecent(incident, at));
+  return replicasSeen({ ...NO_CRASHES, earlier: open }, { at: seenAt, replicas });
+}
 
 export function lastOf({ incidents }) {
   return incidents.at(-1) ?? null;
@@ -67,13 +74,16 @@ export function asked(crashes, { id, at, by, mode }) {
 export function confirmed(crashes, { id, ...answer }) {
   const { replica, mode } = answer;
   const request = requestOf(crashes, id);
-  if (request === undefined) return crashes;
+  if (request === undefined) {
+    const named = (earlier) => (earlier.id === id ? Incidents.confirmed(earlier, answer) : earlier);
+    return { ...crashes, earlier: crashes.earlier.map(named) };
+  }
   const isTwin = (incident) => incident !== request && incident.mode === mode && isAway(incident, replica);
   const twin = crashes.incidents.find(isTwin);
   if (twin !== undefined) {
     const askedAt = Math.min(twin.askedAt, request.askedAt);
-    const earlier = lossesOn(crashes, replica).filter(({ lostAt }) => lostAt >= askedAt && lostAt < twin.askedAt);
-    return withdrawn(changed(crashes, twin, { ...twin, askedAt, losses: [...earlier, ...twin.losses] }), { id });
+    const missed = lossesOn(crashes, replica).filter(({ lostAt }) => lostAt >= askedAt && lostAt < twin.askedAt);
+    return withdrawn(changed(crashes, twin, { ...twin, askedAt, losses: [...missed, ...twin.losses] }), { id });
   }
   if (request.victim === null || request.victim === replica) {
     return changed(crashes, request, Incidents.confirmed(request, answer));
@@ -86,7 +96,8 @@ export function confirmed(crashes, { id, ...answer }) {
 /** Drops a crash whose request was refused. */
 export function withdrawn(crashes, { id }) {
   const request = requestOf(crashes, id);
-  const next = { ...crashes, incidents: crashes.incidents.filter((incident) => incident !== request) };
+  const others = (incidents) => incidents.filter((incident) => incident.id !== id);
+  const next = { ...crashes, earlier: others(crashes.earlier), incidents: others(crashes.incidents) };
   return (request?.victim ?? null) === null ? next : attributedAnew(next, request);
 }
 
@@ -139,28 +150,37 @@ export function replicasSeen(crashes, { at, replicas }) {
 }
 
 // If the crash of the replica is not known, and every recent request has a victim, this page did not request the crash.
-// Such a crash is noticed late, so the replacement of the replica may be ready already.
+// A crash without a request in this run is noticed late, so the replacement of the replica may be ready already.
 function lost(crashes, { at, replica, replicas, seenAt = at }) {
-  const { incidents } = crashes;
+  const { incidents, earlier } = crashes;
   if (crashOf(crashes, replica)) return crashes;
-  const unanswered = incidents.find((incident) => isUnknown(incident, at) && incident.askedAt <= at);
-  if (unanswered !== undefined) {
+  const isUnanswered = (incident) => isUnknown(incident, at) && incident.askedAt <= at;
+  const isItsCrash = (request) => request.victim === replica && isRecent(request, at);
+  const forgotten = earlier.find(isItsCrash) ?? earlier.find(isUnanswered);
+  const unanswered = incidents.find(isUnanswered);
+  if (forgotten === undefined && unanswered !== undefined) {
     return changed(crashes, unanswered, { ...unanswered, victim: replica });
   }
   const losses = lossesOn(crashes, replica);
   const age = replicas.find(({ id }) => id === replica)?.heartbeat_age_ms ?? 0;
   const diedAt = losses[0]?.lostAt ?? Math.min(at, seenAt - age);
-  const noticed = Incidents.incidentOf({ id: replica, at: diedAt, by: By.SOMEBODY, mode: null });
+  const noticed = forgotten ?? Incidents.incidentOf({ id: replica, at: diedAt, by: By.SOMEBODY, mode: null });
   const all = [...incidents, { ...noticed, victim: replica, losses }];
-  return { ...crashes, incidents: withReplacements(all, crashes.arrivals, crashes.roster) };
+  return {
+    ...crashes,
+    earlier: earlier.filter((request) => request !== forgotten),
+    incidents: withReplacements(all, crashes.arrivals, crashes.roster),
+  };
 }
 
 function lossesOn({ losses }, replica) {
   return losses.filter((loss) => loss.replica === replica);
 }
 
-function isUnknown({ victim, askedAt }, now) {
-  return victim === null && now - askedAt < REMEMBERED_MS;
+const isRecent = ({ askedAt }, now) => now - askedAt < REMEMBERED_MS;
+
+function isUnknown(incident, now) {
+  return incident.victim === null && isRecent(incident, now);
 }
 
 // Pairs the replicas that have become ready with the crashed ones. A new replica that is already lost was ready between

@@ -25,9 +25,9 @@ const crashesAfter = (change) => (run, event) => {
 const withReplicas = crashesAfter(Crashes.replicasSeen);
 const withLoss = crashesAfter(Crashes.sessionLost);
 
-/** A run without events, which keeps the last list of replicas and the list's time. */
-export function forgotten({ crashes }) {
-  return withReplicas(NO_RUN, { at: crashes.seenAt, replicas: crashes.replicas });
+/** A run without events, which keeps the last list of replicas, the list's time, and the open crash requests. */
+export function forgotten({ crashes }, event) {
+  return { ...NO_RUN, crashes: Crashes.forgotten(crashes, event) };
 }
 
 export function started(run, { at }) {

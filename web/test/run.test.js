@@ -79,4 +79,30 @@ test("a forgotten run keeps only the replicas and the age of their list, so none
   assert.deepEqual([canCrash(waiting.crashes, 14_999), canCrash(waiting.crashes, 15_000)], [true, false]);
   const lost = after(run, ["forgotten", { at: 5_000 }], ["replicasSeen", { at: 6_000, replicas: ONE_LOST }]);
   assert.deepEqual([marks(lost), lastOf(lost.crashes).victim], [[[6_000, Mark.LOST, "be1.1"]], "be1.1"]);
+  assert.notEqual(lastOf(lost.crashes).by, By.SOMEBODY);
+});
+
+test("a crash whose run was forgotten before it was noticed keeps its requester, its mode and its time", () => {
+  const forgotten = (at) => ["forgotten", { at }];
+  const asked = (id, mode) => ["crashAsked", { at: 4_000, id, by: By.PERSON, mode }];
+  const answered = (at, id, replica, mode) => ["crashConfirmed", { at, id, replica, mode }];
+  const seen = (at) => ["replicasSeen", { at, replicas: ONE_LOST }];
+  const told = ({ crashes: { incidents } }) =>
+    incidents.map(({ by, mode, victim, askedAt, lostAt }) => [by, mode, victim, askedAt, lostAt]);
+  const own = [By.PERSON, "hang", "be1.1", 4_000, 9_000];
+  const twice = [forgotten(5_000), forgotten(5_100)];
+  const lost = ["sessionLost", { at: 8_000, user: "anna", replica: "be1.1", isOrderly: false }];
+  const both = after(begun, asked(1, "exit"), asked(2, "hang"));
+  const run = after(both, answered(4_010, 2, "be1.1", "hang"), ...twice, lost, seen(9_000));
+  assert.deepEqual(told(run), [own]);
+  assert.deepEqual(lastOf(run.crashes).losses.map(({ user }) => user), ["anna"]);
+  const late = after(both, ...twice, answered(5_200, 2, "be1.1", "hang"), seen(9_000));
+  assert.deepEqual(told(late), [own], "an answer after the start of the next run did not count");
+  const somebodys = [By.SOMEBODY, null, "be1.1", 9_000, 9_000];
+  const refused = after(begun, asked(2, "hang"), ...twice, ["crashRefused", { at: 5_200, id: 2 }], seen(9_000));
+  assert.deepEqual(told(refused), [somebodys]);
+  const other = after(begun, asked(2, "hang"), ...twice, answered(5_200, 2, "be2.1", "hang"), seen(9_000));
+  assert.deepEqual(told(other), [somebodys]);
+  const old = after(begun, asked(2, "hang"), answered(4_010, 2, "be1.1", "hang"), ...twice, seen(70_000));
+  assert.deepEqual(told(old), [[By.SOMEBODY, null, "be1.1", 70_000, 70_000]]);
 });
