@@ -15,8 +15,10 @@ const withoutRequest = (run, { at, replica }) => {
 // wrong guess, its mark is removed.
 const crashesAfter = (change) => (run, event) => {
   const next = { ...run, crashes: change(run.crashes, event) };
+  if (next.crashes.incidents === run.crashes.incidents) return next;
+  const victims = new Map(next.crashes.incidents.map(({ id, victim }) => [id, victim]));
   return run.crashes.incidents.reduce((before, { id, victim, askedAt: at }) => {
-    const replica = victimOf(next, id);
+    const replica = victims.get(id) ?? null;
     if (replica === victim) return before;
     const rest = victim === null ? before : withoutRequest(before, { at, replica: victim });
     return replica === null ? rest : withMark(rest, { at, kind: Mark.ASKED, replica });

@@ -70,6 +70,34 @@ test("an announced end of a session is a handover; any other end counts for the 
   assert.deepEqual(lastOf(crashed.crashes).losses.map(({ user, resumedAt }) => [user, resumedAt]), [["anna", 2_500]]);
 });
 
+test("the work for an event grows with the number of crashes, not with its square", () => {
+  const count = 2_000;
+  let reads = 0;
+  const counted = (_, number) => ({
+    get id() {
+      reads += 1;
+      return number;
+    },
+    by: By.CHAOS, mode: "exit", victim: `be2.${number}`, askedAt: 0, confirmedAt: 0, losses: [], lostAt: 0,
+    replacement: { id: "be2.0" },
+  });
+  const many = { ...begun, crashes: { ...begun.crashes, incidents: Array.from({ length: count }, counted) } };
+  const asked = after(many, ["crashAsked", { at: 1_500, id: count, by: By.CHAOS, mode: "exit" }]);
+  const events = [
+    ["crashConfirmed", { at: 1_510, id: count, replica: "be1.1", mode: "exit" }],
+    ["sessionLost", { at: 1_600, user: "anna", replica: "be1.1", isOrderly: false }],
+    ["sessionLive", { at: 1_700, user: "anna" }],
+    ["replicasSeen", { at: 2_000, replicas: TWO }],
+    ["replicasSeen", { at: 7_000, replicas: ONE_LOST }],
+  ];
+  events.reduce((run, [name, event]) => {
+    reads = 0;
+    const next = after(run, [name, event]);
+    assert.ok(reads <= 10 * count, `${name} read ${reads} ids of ${count} crashes`);
+    return next;
+  }, asked);
+});
+
 test("a forgotten run keeps only the replicas and the age of their list, so none of them counts as new", () => {
   const sample = { at: 3_000, successes: 5, overloads: 0, replicas: [] };
   const run = after(begun, ["sampled", sample], ["crashAsked", { at: 4_000, id: 1, by: By.PERSON, mode: "exit" }]);
