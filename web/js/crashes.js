@@ -74,44 +74,32 @@ export function asked(crashes, { id, at, by, mode }) {
 export function confirmed(crashes, { id, ...answer }) {
   const { replica, mode } = answer;
   const request = requestOf(crashes, id);
-  if (request === undefined) {
-    const named = (earlier) => (earlier.id === id ? Incidents.confirmed(earlier, answer) : earlier);
-    return { ...crashes, earlier: crashes.earlier.map(named) };
-  }
+  if (request === undefined) return crashes;
+  const { victim, askedAt } = request;
   const isTwin = (incident) => incident !== request && incident.mode === mode && isAway(incident, replica);
   const twin = crashes.incidents.find(isTwin);
   if (twin !== undefined) {
-    const askedAt = Math.min(twin.askedAt, request.askedAt);
-    const missed = lossesOn(crashes, replica).filter(({ lostAt }) => lostAt >= askedAt && lostAt < twin.askedAt);
-    return withdrawn(changed(crashes, twin, { ...twin, askedAt, losses: [...missed, ...twin.losses] }), { id });
+    const losses = lossesOn(crashes, replica, askedAt);
+    const whole = askedAt < twin.askedAt ? { ...twin, askedAt, losses } : twin;
+    return withdrawn(changed(crashes, twin, whole), { id });
   }
-  if (request.victim === null || request.victim === replica) {
-    return changed(crashes, request, Incidents.confirmed(request, answer));
-  }
-  const losses = lossesOn(crashes, replica).filter(({ lostAt }) => lostAt >= request.askedAt);
-  const cleared = { ...request, losses, lostAt: null, replacement: null };
-  return attributedAnew(changed(crashes, request, Incidents.confirmed(cleared, answer)), request);
+  if (victim === null || victim === replica) return changed(crashes, request, Incidents.confirmed(request, answer));
+  const cleared = { ...request, losses: lossesOn(crashes, replica, askedAt), lostAt: null, replacement: null };
+  return lost(changed(crashes, request, Incidents.confirmed(cleared, answer)), { at: request.lostAt, replica: victim });
 }
 
-/** Drops a crash whose request was refused. */
+/**
+ * Drops a crash whose request was refused. If a loss was attributed to the request, the request did not cause the loss.
+ */
 export function withdrawn(crashes, { id }) {
-  const request = requestOf(crashes, id);
+  const { victim = null, lostAt: at } = requestOf(crashes, id) ?? {};
   const others = (incidents) => incidents.filter((incident) => incident.id !== id);
   const next = { ...crashes, earlier: others(crashes.earlier), incidents: others(crashes.incidents) };
-  return (request?.victim ?? null) === null ? next : attributedAnew(next, request);
+  return victim === null ? next : lost(next, { at, replica: victim });
 }
 
-function requestOf({ incidents }, id) {
-  return incidents.find((incident) => incident.id === id);
-}
-
-// The loss of a replica was attributed to a request, but the answer shows that the request did not cause the loss.
-function attributedAnew(crashes, { victim, lostAt }) {
-  const { replicas, seenAt, arrivals, roster } = crashes;
-  const next = lost(crashes, { at: lostAt, replica: victim, replicas, seenAt });
-  const isUntimed = (incident) => incident.victim === victim && incident.lostAt === null;
-  const timed = each(next, (incident) => (isUntimed(incident) ? { ...incident, lostAt } : incident));
-  return { ...timed, incidents: withReplacements(timed.incidents, arrivals, roster) };
+function requestOf({ earlier, incidents }, id) {
+  return [...earlier, ...incidents].find((incident) => incident.id === id);
 }
 
 /**
@@ -141,40 +129,39 @@ export function sessionStopped(crashes, event) {
 
 export function replicasSeen(crashes, { at, replicas }) {
   const draining = replicas.filter(({ state }) => state === "draining").map(({ id }) => id);
-  let next = { ...crashes, orderly: new Set([...crashes.orderly, ...draining]) };
+  let next = { ...crashes, replicas, seenAt: at, orderly: new Set([...crashes.orderly, ...draining]) };
   for (const { kind, replica } of changesBetween(crashes.replicas, replicas)) {
-    if (kind === Mark.LOST && !next.orderly.has(replica)) next = lost(next, { at, replica, replicas });
+    if (kind === Mark.LOST && !next.orderly.has(replica)) next = lost(next, { at, replica });
   }
   next = each(next, (incident) => Incidents.replicasSeen(incident, { at, replicas }));
-  return arrived(next, { at, replicas });
+  return arrived(next, crashes.replicas);
 }
 
 // If the crash of the replica is not known, and every recent request has a victim, this page did not request the crash.
-// A crash without a request in this run is noticed late, so the replacement of the replica may be ready already.
-function lost(crashes, { at, replica, replicas, seenAt = at }) {
-  const { incidents, earlier } = crashes;
+// A crash without a request in this run is noticed late, so the replacement of the replica may be ready already. `at`
+// is before the last list if the loss was attributed to another request until now.
+function lost(crashes, { at, replica }) {
+  const { incidents, earlier, replicas, seenAt } = crashes;
   if (crashOf(crashes, replica)) return crashes;
   const isUnanswered = (incident) => isUnknown(incident, at) && incident.askedAt <= at;
-  const isItsCrash = (request) => request.victim === replica && isRecent(request, at);
-  const forgotten = earlier.find(isItsCrash) ?? earlier.find(isUnanswered);
-  const unanswered = incidents.find(isUnanswered);
-  if (forgotten === undefined && unanswered !== undefined) {
-    return changed(crashes, unanswered, { ...unanswered, victim: replica });
-  }
-  const losses = lossesOn(crashes, replica);
+  const request =
+    earlier.find((incident) => incident.victim === replica && isRecent(incident, at)) ??
+    [...earlier, ...incidents].find(isUnanswered);
   const age = replicas.find(({ id }) => id === replica)?.heartbeat_age_ms ?? 0;
-  const diedAt = losses[0]?.lostAt ?? Math.min(at, seenAt - age);
-  const noticed = forgotten ?? Incidents.incidentOf({ id: replica, at: diedAt, by: By.SOMEBODY, mode: null });
-  const all = [...incidents, { ...noticed, victim: replica, losses }];
+  const diedAt = lossesOn(crashes, replica)[0]?.lostAt ?? Math.min(at, seenAt - age);
+  const crash = request ?? Incidents.incidentOf({ id: replica, at: diedAt, by: By.SOMEBODY, mode: null });
+  const noticed = { ...crash, victim: replica, lostAt: at, losses: lossesOn(crashes, replica, crash.askedAt) };
+  const known = incidents.includes(crash) ? incidents : [...incidents, crash];
+  const all = known.map((incident) => (incident === crash ? noticed : incident));
   return {
     ...crashes,
-    earlier: earlier.filter((request) => request !== forgotten),
+    earlier: earlier.filter((incident) => incident !== crash),
     incidents: withReplacements(all, crashes.arrivals, crashes.roster),
   };
 }
 
-function lossesOn({ losses }, replica) {
-  return losses.filter((loss) => loss.replica === replica);
+function lossesOn({ losses }, replica, from = -Infinity) {
+  return losses.filter((loss) => loss.replica === replica && loss.lostAt >= from);
 }
 
 const isRecent = ({ askedAt }, now) => now - askedAt < REMEMBERED_MS;
@@ -185,9 +172,9 @@ function isUnknown(incident, now) {
 
 // Pairs the replicas that have become ready with the crashed ones. A new replica that is already lost was ready between
 // the two lists. The first list has no arrivals.
-function arrived(crashes, { at, replicas }) {
-  const { roster, incidents } = crashes;
-  const wereLost = new Set(crashes.replicas.filter(({ state }) => state === "lost").map(({ id }) => id));
+function arrived(crashes, before) {
+  const { roster, incidents, replicas, seenAt: at } = crashes;
+  const wereLost = new Set(before.filter(({ state }) => state === "lost").map(({ id }) => id));
   const ready = new Set(replicas.filter(({ state }) => state === READY).map(({ id }) => id));
   const gone = new Set([...roster.values()].filter(({ id }) => !ready.has(id)).map(wordOf));
   const fresh = replicas.filter(({ id, state }) => (roster.has(id) ? ready.has(id) && wereLost.has(id) : state !== "draining"));
@@ -197,7 +184,7 @@ function arrived(crashes, { at, replicas }) {
   });
   const arrivals = roster.size === 0 ? [] : [...crashes.arrivals, ...found];
   const seen = new Map([...roster, ...replicas.map(({ id, name, host }) => [id, { id, name, host }])]);
-  const next = { ...crashes, replicas, seenAt: at, roster: seen, arrivals };
+  const next = { ...crashes, roster: seen, arrivals };
   return found.length === 0 ? next : { ...next, incidents: withReplacements(incidents, arrivals, seen) };
 }
 
@@ -213,7 +200,8 @@ function each(crashes, change) {
 }
 
 function changed(crashes, before, after) {
-  return each(crashes, (incident) => (incident === before ? after : incident));
+  const change = (incidents) => incidents.map((incident) => (incident === before ? after : incident));
+  return { ...crashes, earlier: change(crashes.earlier), incidents: change(crashes.incidents) };
 }
 
 /** The best, median and worst of the known times, or null if none is known. An unknown time is null. */
