@@ -36,8 +36,14 @@ export class CrashWords {
     return [`${incident?.askedAt} ${text}`, text];
   }
 
-  rowsOf(incidents) {
-    return incidents.map((incident, index) => this.#cells(incident, index + 1)).reverse();
+  /** The rows of the newest crashes, newest first; at most `most`. */
+  rowsOf(incidents, most = incidents.length) {
+    const hidden = Math.max(0, incidents.length - most);
+    return incidents.slice(hidden).map((incident, index) => this.#cells(incident, hidden + index + 1)).reverse();
+  }
+
+  restOf(n) {
+    return this.#translate("crashes.earlier", { n });
   }
 
   /** The rows for best, median and worst, each as [name, seen after, resumed after, replaced after]. */

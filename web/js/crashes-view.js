@@ -1,8 +1,12 @@
-// The crashes on the page: the steps of the last crash, and a table of all crashes with the best, median and worst
-// times.
+// The crashes on the page: the steps of the last crash, and a table of the newest crashes with the best, median and
+// worst times of all crashes.
 
 import { lastOf } from "./crashes.js";
 import { byId, element } from "./dom.js";
+
+// After hours of chaos, a table of all crashes would take too long to draw.
+const MOST_ROWS = 50;
+const COLUMNS = 8;
 
 export class CrashesView {
   #words;
@@ -23,7 +27,10 @@ export class CrashesView {
     this.#panel.hidden = last === null;
     if (last === null) return;
     this.#steps.replaceChildren(...this.#words.stepsOf(last).map(step));
-    this.#body.replaceChildren(...this.#words.rowsOf(crashes.incidents).map((cells) => element("tr", "", ...cells.map(cell))));
+    const rows = this.#words.rowsOf(crashes.incidents, MOST_ROWS).map((cells) => element("tr", "", ...cells.map(cell)));
+    const left = crashes.incidents.length - rows.length;
+    if (left > 0) rows.push(element("tr", "", spanning("td", this.#words.restOf(left), COLUMNS)));
+    this.#body.replaceChildren(...rows);
     this.#foot.replaceChildren(...this.#words.figuresOf(crashes.incidents).map(figures));
   }
 }
@@ -33,10 +40,15 @@ function step([time, text]) {
 }
 
 function figures([name, seen, resumed, replaced]) {
-  const head = element("th", "", name);
-  head.colSpan = 4;
+  const head = spanning("th", name, COLUMNS / 2);
   head.scope = "row";
   return element("tr", "", head, ...[seen, "", resumed, replaced].map(cell));
+}
+
+function spanning(tag, text, columns) {
+  const node = element(tag, "", text);
+  node.colSpan = columns;
+  return node;
 }
 
 function cell(text) {

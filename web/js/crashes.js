@@ -24,7 +24,7 @@ const STALE_MS = 15_000;
  * the page only noticed may have happened before its predecessor. `replicas` is the list last seen, at `seenAt`.
  * `roster` has every replica seen so far, `arrivals` those that became ready, `orderly` those that drained or handed
  * sessions over, and `losses` the lost sessions, without those that have resumed and were lost more than
- * `REMEMBERED_MS` ago.
+ * `REMEMBERED_MS` ago. `earlier` has the requests of forgotten runs whose victims were not yet seen as lost.
  */
 export const NO_CRASHES = Object.freeze({
   incidents: Object.freeze([]),
@@ -34,7 +34,14 @@ export const NO_CRASHES = Object.freeze({
   arrivals: Object.freeze([]),
   orderly: new Set(),
   losses: Object.freeze([]),
+  earlier: Object.freeze([]),
 });
+
+/** No crashes, but the list of replicas last seen, and the requests whose crashes may still be noticed. */
+export function forgotten({ earlier, incidents, seenAt, replicas }, { at }) {
+  const open = [...earlier, ...incidents].filter((incident) => incident.lostAt === null && isRecent(incident, at));
+  return replicasSeen({ ...NO_CRASHES, earlier: open }, { at: seenAt, replicas });
+}
 
 export function lastOf({ incidents }) {
   return incidents.at(-1) ?? null;
@@ -48,22 +55,51 @@ export function canCrash(crashes, now) {
   return now - crashes.seenAt < STALE_MS && crashes.replicas.some(({ id, state }) => state === READY && !crashOf(crashes, id));
 }
 
-// The last crash from which the replica has not come back. A frozen replica that is ready again is its own replacement.
+// A frozen replica that is ready again is its own replacement.
+const isAway = ({ victim, replacement }, id) => victim === id && replacement?.id !== id;
+
+// The last crash from which the replica has not come back.
 function crashOf({ incidents }, id) {
-  return incidents.findLast(({ victim, replacement }) => victim === id && replacement?.id !== id);
+  return incidents.findLast((incident) => isAway(incident, id));
 }
 
 export function asked(crashes, { id, at, by, mode }) {
   return { ...crashes, incidents: [...crashes.incidents, Incidents.incidentOf({ id, at, by, mode })] };
 }
 
+/**
+ * Records the server's answer. Two requests that crash one replica in the same mode are one crash: a double click sends
+ * two requests.
+ */
 export function confirmed(crashes, { id, ...answer }) {
-  return each(crashes, (incident) => (incident.id === id ? Incidents.confirmed(incident, answer) : incident));
+  const { replica, mode } = answer;
+  const request = requestOf(crashes, id);
+  if (request === undefined) return crashes;
+  const { victim, askedAt } = request;
+  const isTwin = (incident) => incident !== request && incident.mode === mode && isAway(incident, replica);
+  const twin = crashes.incidents.find(isTwin);
+  if (twin !== undefined) {
+    const losses = lossesOn(crashes, replica, askedAt);
+    const whole = askedAt < twin.askedAt ? { ...twin, askedAt, losses } : twin;
+    return withdrawn(changed(crashes, twin, whole), { id });
+  }
+  if (victim === null || victim === replica) return changed(crashes, request, Incidents.confirmed(request, answer));
+  const cleared = { ...request, losses: lossesOn(crashes, replica, askedAt), lostAt: null, replacement: null };
+  return lost(changed(crashes, request, Incidents.confirmed(cleared, answer)), { at: request.lostAt, replica: victim });
 }
 
-/** Drops a crash whose request was refused. */
+/**
+ * Drops a crash whose request was refused. If a loss was attributed to the request, the request did not cause the loss.
+ */
 export function withdrawn(crashes, { id }) {
-  return { ...crashes, incidents: crashes.incidents.filter((incident) => incident.id !== id) };
+  const { victim = null, lostAt: at } = requestOf(crashes, id) ?? {};
+  const others = (incidents) => incidents.filter((incident) => incident.id !== id);
+  const next = { ...crashes, earlier: others(crashes.earlier), incidents: others(crashes.incidents) };
+  return victim === null ? next : lost(next, { at, replica: victim });
+}
+
+function requestOf({ earlier, incidents }, id) {
+  return [...earlier, ...incidents].find((incident) => incident.id === id);
 }
 
 /**
@@ -93,39 +129,52 @@ export function sessionStopped(crashes, event) {
 
 export function replicasSeen(crashes, { at, replicas }) {
   const draining = replicas.filter(({ state }) => state === "draining").map(({ id }) => id);
-  let next = { ...crashes, orderly: new Set([...crashes.orderly, ...draining]) };
+  let next = { ...crashes, replicas, seenAt: at, orderly: new Set([...crashes.orderly, ...draining]) };
   for (const { kind, replica } of changesBetween(crashes.replicas, replicas)) {
-    if (kind === Mark.LOST && !next.orderly.has(replica)) next = lost(next, { at, replica, replicas });
+    if (kind === Mark.LOST && !next.orderly.has(replica)) next = lost(next, { at, replica });
   }
   next = each(next, (incident) => Incidents.replicasSeen(incident, { at, replicas }));
-  return arrived(next, { at, replicas });
+  return arrived(next, crashes.replicas);
 }
 
 // If the crash of the replica is not known, and every recent request has a victim, this page did not request the crash.
-// Such a crash is noticed late, so the replacement of the replica may be ready already.
-function lost(crashes, { at, replica, replicas }) {
-  const { incidents } = crashes;
+// A crash without a request in this run is noticed late, so the replacement of the replica may be ready already. `at`
+// is before the last list if the loss was attributed to another request until now.
+function lost(crashes, { at, replica }) {
+  const { incidents, earlier, replicas, seenAt } = crashes;
   if (crashOf(crashes, replica)) return crashes;
-  const unanswered = incidents.find((incident) => isUnknown(incident, at));
-  if (unanswered !== undefined) {
-    return each(crashes, (incident) => (incident === unanswered ? { ...incident, victim: replica } : incident));
-  }
-  const losses = crashes.losses.filter((loss) => loss.replica === replica);
+  const isUnanswered = (incident) => isUnknown(incident, at) && incident.askedAt <= at;
+  const request =
+    earlier.find((incident) => incident.victim === replica && isRecent(incident, at)) ??
+    [...earlier, ...incidents].find(isUnanswered);
   const age = replicas.find(({ id }) => id === replica)?.heartbeat_age_ms ?? 0;
-  const noticed = Incidents.incidentOf({ id: replica, at: losses[0]?.lostAt ?? at - age, by: By.SOMEBODY, mode: null });
-  const all = [...incidents, { ...noticed, victim: replica, losses }];
-  return { ...crashes, incidents: withReplacements(all, crashes.arrivals, crashes.roster) };
+  const diedAt = lossesOn(crashes, replica)[0]?.lostAt ?? Math.min(at, seenAt - age);
+  const crash = request ?? Incidents.incidentOf({ id: replica, at: diedAt, by: By.SOMEBODY, mode: null });
+  const noticed = { ...crash, victim: replica, lostAt: at, losses: lossesOn(crashes, replica, crash.askedAt) };
+  const known = incidents.includes(crash) ? incidents : [...incidents, crash];
+  const all = known.map((incident) => (incident === crash ? noticed : incident));
+  return {
+    ...crashes,
+    earlier: earlier.filter((incident) => incident !== crash),
+    incidents: withReplacements(all, crashes.arrivals, crashes.roster),
+  };
 }
 
-function isUnknown({ victim, askedAt }, now) {
-  return victim === null && now - askedAt < REMEMBERED_MS;
+function lossesOn({ losses }, replica, from = -Infinity) {
+  return losses.filter((loss) => loss.replica === replica && loss.lostAt >= from);
+}
+
+const isRecent = ({ askedAt }, now) => now - askedAt < REMEMBERED_MS;
+
+function isUnknown(incident, now) {
+  return incident.victim === null && isRecent(incident, now);
 }
 
 // Pairs the replicas that have become ready with the crashed ones. A new replica that is already lost was ready between
 // the two lists. The first list has no arrivals.
-function arrived(crashes, { at, replicas }) {
-  const { roster, incidents } = crashes;
-  const wereLost = new Set(crashes.replicas.filter(({ state }) => state === "lost").map(({ id }) => id));
+function arrived(crashes, before) {
+  const { roster, incidents, replicas, seenAt: at } = crashes;
+  const wereLost = new Set(before.filter(({ state }) => state === "lost").map(({ id }) => id));
   const ready = new Set(replicas.filter(({ state }) => state === READY).map(({ id }) => id));
   const gone = new Set([...roster.values()].filter(({ id }) => !ready.has(id)).map(wordOf));
   const fresh = replicas.filter(({ id, state }) => (roster.has(id) ? ready.has(id) && wereLost.has(id) : state !== "draining"));
@@ -135,7 +184,7 @@ function arrived(crashes, { at, replicas }) {
   });
   const arrivals = roster.size === 0 ? [] : [...crashes.arrivals, ...found];
   const seen = new Map([...roster, ...replicas.map(({ id, name, host }) => [id, { id, name, host }])]);
-  const next = { ...crashes, replicas, seenAt: at, roster: seen, arrivals };
+  const next = { ...crashes, roster: seen, arrivals };
   return found.length === 0 ? next : { ...next, incidents: withReplacements(incidents, arrivals, seen) };
 }
 
@@ -148,6 +197,11 @@ function each(crashes, change) {
   const incidents = crashes.incidents.map(change);
   const isSame = incidents.every((incident, index) => incident === crashes.incidents[index]);
   return isSame ? crashes : { ...crashes, incidents };
+}
+
+function changed(crashes, before, after) {
+  const change = (incidents) => incidents.map((incident) => (incident === before ? after : incident));
+  return { ...crashes, earlier: change(crashes.earlier), incidents: change(crashes.incidents) };
 }
 
 /** The best, median and worst of the known times, or null if none is known. An unknown time is null. */

@@ -107,7 +107,9 @@ class ReplicaCard {
     const load = this.#translate(key, { rate: this.#format.count(rate), capacity: this.#format.count(capacity) });
     const held = this.#translate("replica.sessions", { n: sessions });
     setText(this.#load, here === sessions ? `${load} · ${held}` : `${load} · ${held} · ${this.#translate("replica.mine", { n: here })}`);
-    const share = limited ? rate / capacity : 0;
+    this.#meter.hidden = !limited;
+    if (!limited) return;
+    const share = rate / capacity;
     setVariable(this.#meter, "--share", Math.min(1, share).toFixed(3));
     setData(this.#meter, "fill", fillOf(share));
     this.#meter.setAttribute("aria-label", this.#translate("replica.load.label", { replica: id }));

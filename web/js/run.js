@@ -7,20 +7,29 @@ import { Mark, NO_TIMELINE, changesBetween, marked, sampled as sampledTimeline }
 export const NO_RUN = Object.freeze({ startedAt: 0, timeline: NO_TIMELINE, crashes: Crashes.NO_CRASHES });
 
 const withMark = (run, mark) => ({ ...run, timeline: marked(run.timeline, mark) });
-// Records a change of the crashes, and marks each crash request whose victim the change reveals.
+const withoutRequest = (run, { at, replica }) => {
+  const isIts = (mark) => mark.kind === Mark.ASKED && mark.replica === replica && mark.at === at;
+  return { ...run, timeline: { ...run.timeline, marks: run.timeline.marks.filter((mark) => !isIts(mark)) } };
+};
+// Records a change of the crashes, and marks each crash request whose victim the change reveals. If the victim was a
+// wrong guess, its mark is removed.
 const crashesAfter = (change) => (run, event) => {
   const next = { ...run, crashes: change(run.crashes, event) };
-  return run.crashes.incidents.reduce((before, { id, victim, askedAt }) => {
-    const replica = victimOf(next, id);
-    return replica === null || replica === victim ? before : withMark(before, { at: askedAt, kind: Mark.ASKED, replica });
+  if (next.crashes.incidents === run.crashes.incidents) return next;
+  const victims = new Map(next.crashes.incidents.map(({ id, victim }) => [id, victim]));
+  return run.crashes.incidents.reduce((before, { id, victim, askedAt: at }) => {
+    const replica = victims.get(id) ?? null;
+    if (replica === victim) return before;
+    const rest = victim === null ? before : withoutRequest(before, { at, replica: victim });
+    return replica === null ? rest : withMark(rest, { at, kind: Mark.ASKED, replica });
   }, next);
 };
 const withReplicas = crashesAfter(Crashes.replicasSeen);
 const withLoss = crashesAfter(Crashes.sessionLost);
 
-/** A run without events, which keeps the last list of replicas and the list's time. */
-export function forgotten({ crashes }) {
-  return withReplicas(NO_RUN, { at: crashes.seenAt, replicas: crashes.replicas });
+/** A run without events, which keeps the last list of replicas, the list's time, and the open crash requests. */
+export function forgotten({ crashes }, event) {
+  return { ...NO_RUN, crashes: Crashes.forgotten(crashes, event) };
 }
 
 export function started(run, { at }) {

@@ -75,7 +75,9 @@ export class TimelineView {
 
   #redraw() {
     this.#look = null;
-    if (this.#timeline !== null) this.#draw();
+    if (this.#timeline === null) return;
+    this.#draw();
+    this.#paintReading();
   }
 
   #draw() {
@@ -97,8 +99,15 @@ export class TimelineView {
     const context = this.#canvas.getContext("2d");
     context.setTransform(density, 0, 0, density, 0, 0);
     this.layout = layoutOf(this.#timeline, { width, height, length, scale });
+    const [first] = this.#visible;
+    if (this.#cursor !== null) this.#cursor = first === undefined ? null : Math.max(first.at, this.#cursor);
     drawTimeline(context, this.#timeline, this.layout, this.#look, this.#cursor);
     this.#drawn = this.#run;
+  }
+
+  // A narrow page shows fewer samples than the timeline has. A hidden page has no layout.
+  get #visible() {
+    return this.#timeline.samples.filter(({ at }) => at >= (this.layout?.from ?? -Infinity));
   }
 
   #point(event) {
@@ -107,9 +116,9 @@ export class TimelineView {
   }
 
   #press(event) {
-    const { samples } = this.#timeline ?? { samples: [] };
+    const samples = this.#timeline === null ? [] : this.#visible;
     if (samples.length === 0) return;
-    const here = this.#cursor === null ? samples.length - 1 : readingAt(this.#timeline, this.#cursor).index;
+    const here = this.#cursor === null ? samples.length - 1 : readingAt({ samples, marks: [] }, this.#cursor).index;
     const steps = {
       ArrowLeft: here - 1, ArrowDown: here - 1, ArrowRight: here + 1, ArrowUp: here + 1,
       PageDown: here - LONG_STEP, PageUp: here + LONG_STEP, Home: 0, End: samples.length - 1,
@@ -127,7 +136,7 @@ export class TimelineView {
   }
 
   #paintReading() {
-    const { samples } = this.#timeline;
+    const samples = this.#visible;
     const last = samples.at(-1)?.at ?? 0;
     const reading = readingAt(this.#timeline, this.#cursor ?? last);
     const text = reading === null ? this.#translate("timeline.empty") : this.#words(reading, last).join(" · ");

@@ -84,6 +84,7 @@ export const ENGLISH = {
   "crashes.sessions": "Sessions moved",
   "crashes.resumed": "All live after",
   "crashes.replaced": "Replaced after",
+  "crashes.earlier": "Earlier crashes, in the JSON file: {n}",
   "crash.short.exit": "exit",
   "crash.short.hang": "hang",
   "crash.short.unready": "unready",

@@ -79,6 +79,7 @@ export const ITALIAN = {
   "crashes.sessions": "Sessioni spostate",
   "crashes.resumed": "Tutte attive dopo",
   "crashes.replaced": "Sostituita dopo",
+  "crashes.earlier": "Crash precedenti, nel file JSON: {n}",
   "crash.short.exit": "uscita",
   "crash.short.hang": "blocco",
   "crash.short.unready": "non pronta",

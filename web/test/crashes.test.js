@@ -1,13 +1,10 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Chaos, Ended, PATIENCE } from "../js/chaos.js";
-import { Outcome } from "../js/crash-requests.js";
 import * as Crashes from "../js/crashes.js";
 import { By, NO_CRASHES, canCrash, isOpen, lastOf, spread } from "../js/crashes.js";
 import { figuresOf } from "../js/incident.js";
 import { recordOf } from "../js/record.js";
 import { Mark, NO_TIMELINE, marked, sampled } from "../js/timeline.js";
-import { FakeTimers } from "./support.js";
 
 const list = (...states) => states.map((state, index) => ({ id: `be.${index + 1}`, state }));
 
@@ -117,6 +114,38 @@ test("a session counts only for the last crash of its replica", () => {
   assert.deepEqual(crashes.incidents.map((incident) => figuresOf(incident).sessionsLost), [0, 1]);
 });
 
+test("two requests that crash one replica in the same mode are one crash, whichever is answered first", () => {
+  for (const [first, second] of [[1, 2], [2, 1]]) {
+    const crashes = after(
+      TWO,
+      asked(1_000, 1),
+      lost(1_050, "anna", "be.1"),
+      asked(1_100, 2),
+      confirmed(1_200, first, "be.1"),
+      lost(1_250, "bruno", "be.1"),
+      confirmed(1_300, second, "be.1"),
+      lost(1_350, "carla", "be.1"),
+      seen(6_000, list("lost", "ready", "ready")),
+    );
+    const told = crashes.incidents.map((incident) => [incident.askedAt, figuresOf(incident).sessionsLost]);
+    assert.deepEqual([told, isOpen(crashes, 7_000)], [[[1_000, 3]], false], `with the answer to request ${first} first`);
+  }
+});
+
+test("a second request for an unready replica, minutes later, keeps the lost sessions of the first", () => {
+  const crashes = after(
+    TWO,
+    asked(1_000, 1, { mode: "unready" }),
+    confirmed(1_010, 1, "be.1", "unready"),
+    lost(1_050, "anna", "be.1"),
+    ["sessionLive", { at: 1_200, user: "anna" }],
+    lost(100_000, "bruno", "be.1"),
+    asked(100_100, 2, { mode: "unready" }),
+    confirmed(100_110, 2, "be.1", "unready"),
+  );
+  assert.deepEqual(crashes.incidents.map((incident) => figuresOf(incident).sessionsLost), [2]);
+});
+
 test("a session that was never welcomed is not lost", () => {
   assert.equal(figuresOf(lastOf(after(TWO, asked(1_000, 1), lost(1_100, "anna", null)))).sessionsLost, 0);
 });
@@ -163,6 +192,39 @@ test("a session that stays lost for minutes counts as lost at the time of the cr
 test("an unanswered request is linked to the crash that follows it", () => {
   const crashes = after(TWO, asked(1_000, 1), seen(2_000, list("ready", "lost")));
   assert.deepEqual([crashes.incidents.length, lastOf(crashes).victim, figuresOf(lastOf(crashes)).seenAfter], [1, "be.2", 1_000]);
+});
+
+test("a crash that was linked to a request remains if the answer names another replica, or refuses the request", () => {
+  const [one, two, third] = [ready("be1", 1), ready("be2", 2), ready("be1", 3)];
+  const dead = { ...one, state: "lost", heartbeat_age_ms: 1_500 };
+  const linked = after(
+    NO_CRASHES,
+    seen(0, [one, two]),
+    asked(1_000, 1),
+    lost(1_100, "anna", two.id),
+    seen(2_000, [dead, two]),
+    lost(2_100, "bruno", two.id),
+    seen(2_200, [{ ...dead, heartbeat_age_ms: 1_700 }, two, third]),
+  );
+  assert.equal(lastOf(linked).victim, one.id);
+  const told = (crashes) =>
+    crashes.incidents.map(({ by, mode, victim, askedAt, lostAt }) => [by, mode, victim, askedAt, lostAt]);
+  const noticed = [By.SOMEBODY, null, one.id, 500, 2_000];
+  const named = after(linked, confirmed(2_500, 1, two.id));
+  assert.deepEqual(told(named), [[By.PERSON, "exit", two.id, 1_000, null], noticed]);
+  assert.deepEqual(named.incidents.map((incident) => figuresOf(incident).sessionsLost), [2, 0]);
+  assert.deepEqual(replacements(named), [null, third.id]);
+  const refused = after(linked, ["withdrawn", { id: 1 }]);
+  assert.deepEqual([told(refused), replacements(refused)], [[noticed], [third.id]]);
+});
+
+test("a crash whose request was answered with another replica is linked to the next request of that time", () => {
+  const pending = after(TWO, asked(1_000, 1), asked(1_100, 2), seen(2_000, list("lost", "ready")), asked(2_100, 3));
+  const named = after(pending, confirmed(2_500, 1, "be.2"));
+  assert.deepEqual(named.incidents.map(({ victim, lostAt }) => [victim, lostAt]), [["be.2", null], ["be.1", 2_000], [null, null]]);
+  const refused = after(named, ["withdrawn", { id: 2 }]);
+  const rest = [["be.2", By.PERSON], [null, By.PERSON], ["be.1", By.SOMEBODY]];
+  assert.deepEqual(refused.incidents.map(({ victim, by }) => [victim, by]), rest, "a crash was linked to a later request");
 });
 
 test("an unanswered request is not linked to a crash minutes later", () => {
@@ -282,115 +344,6 @@ test("best, median and worst leave out unknown times", () => {
   assert.deepEqual(spread([700]), { best: 700, median: 700, worst: 700 });
   assert.deepEqual(spread([900, null, 100, 500]), { best: 100, median: 500, worst: 900 });
   assert.deepEqual(spread([100, 200, 400, 1_000]), { best: 100, median: 300, worst: 1_000 });
-});
-
-function chaotic({ heals = true } = {}) {
-  const timers = new FakeTimers();
-  const parts = { timers, outcome: Outcome.CRASHED, victims: [], left: false, broken: false };
-  parts.chaos = new Chaos({
-    timers,
-    crash: async () => {
-      parts.victims.push(parts.outcome === Outcome.CRASHED ? "be.1" : null);
-      return { outcome: parts.outcome, request: parts.victims.length - 1 };
-    },
-    hasVictim: (request) => parts.victims[request] !== null,
-    canCrash: () => parts.left,
-    isBroken: () => parts.broken,
-    heals: () => heals,
-    onChange: () => {},
-  });
-  parts.passes = async (ms) => {
-    timers.advance(ms);
-    for (let turn = 0; turn < 5; turn += 1) await Promise.resolve();
-  };
-  return parts;
-}
-
-test("chaos crashes a replica at each interval until it is switched off", async () => {
-  const { chaos, timers, passes } = chaotic();
-  chaos.start(10_000);
-  await passes(9_999);
-  assert.deepEqual([chaos.done, chaos.nextAt - timers.now()], [0, 1]);
-  await passes(1);
-  await passes(10_000);
-  assert.equal(chaos.done, 2);
-  chaos.start(60_000);
-  await passes(59_999);
-  assert.deepEqual([chaos.isOn, chaos.done], [true, 2]);
-  chaos.stop();
-  await passes(600_000);
-  assert.deepEqual([chaos.isOn, chaos.done, chaos.ended, timers.pending], [false, 2, Ended.BY_HAND, 0]);
-  chaos.start(10_000);
-  assert.equal(chaos.done, 0);
-});
-
-test("a crash is counted even if its request is answered after chaos was switched off", async () => {
-  const { chaos, timers, passes } = chaotic();
-  chaos.start(10_000);
-  timers.advance(10_000);
-  chaos.stop();
-  await passes(0);
-  assert.deepEqual([chaos.isOn, chaos.done, chaos.ended], [false, 1, Ended.BY_HAND]);
-});
-
-test("a crash requested before a restart of chaos does not count after the restart", async () => {
-  const { chaos, timers, passes } = chaotic();
-  chaos.start(10_000);
-  timers.advance(10_000);
-  chaos.stop();
-  chaos.start(10_000);
-  await passes(0);
-  assert.deepEqual([chaos.isOn, chaos.done], [true, 0]);
-});
-
-test("once a promise is broken, chaos ends without another crash", async () => {
-  const parts = chaotic();
-  parts.chaos.start(10_000);
-  parts.broken = true;
-  await parts.passes(10_000);
-  assert.deepEqual([parts.victims.length, parts.chaos.isOn, parts.chaos.ended], [0, false, Ended.LOST]);
-});
-
-test("chaos ends when no replica is left, after PATIENCE misses if the platform restarts replicas", async () => {
-  for (const outcome of [Outcome.NOBODY, Outcome.UNANSWERED]) {
-    const gone = chaotic({ heals: false });
-    gone.outcome = outcome;
-    gone.chaos.start(10_000);
-    await gone.passes(10_000);
-    assert.equal(gone.chaos.ended, Ended.NOBODY);
-    const healing = chaotic();
-    healing.outcome = outcome;
-    healing.chaos.start(10_000);
-    for (let tick = 1; tick < PATIENCE; tick += 1) await healing.passes(10_000);
-    assert.equal(healing.chaos.isOn, true);
-    healing.outcome = Outcome.CRASHED;
-    await healing.passes(10_000);
-    healing.outcome = outcome;
-    for (let tick = 1; tick <= PATIENCE; tick += 1) await healing.passes(10_000);
-    assert.deepEqual([healing.chaos.ended, healing.chaos.done], [Ended.NOBODY, 1]);
-  }
-});
-
-test("chaos continues without answers while a replica is left, and counts a crash once it is seen", async () => {
-  const parts = chaotic({ heals: false });
-  parts.outcome = Outcome.UNANSWERED;
-  parts.left = true;
-  parts.chaos.start(10_000);
-  for (let tick = 0; tick <= PATIENCE; tick += 1) await parts.passes(10_000);
-  assert.deepEqual([parts.chaos.isOn, parts.chaos.done], [true, 0]);
-  parts.victims[1] = "be.2";
-  assert.equal(parts.chaos.done, 1);
-  parts.left = false;
-  await parts.passes(10_000);
-  assert.deepEqual([parts.chaos.ended, parts.chaos.done], [Ended.NOBODY, 1]);
-});
-
-test("chaos ends when a request is refused", async () => {
-  const parts = chaotic();
-  parts.outcome = Outcome.REFUSED;
-  parts.chaos.start(10_000);
-  await parts.passes(10_000);
-  assert.deepEqual([parts.victims.length, parts.chaos.ended], [1, Ended.REFUSED]);
 });
 
 test("the times in a record count from the start of the run", () => {

@@ -45,6 +45,15 @@ test("a crash request is marked at its time once its victim is known, even unans
   assert.deepEqual([marks(refused).length, refused.crashes.incidents.length], [1, 0]);
 });
 
+test("if the answer names another replica than the lost one, the mark of the request moves to that replica", () => {
+  const request = ["crashAsked", { at: 2_000, id: 1, by: By.PERSON, mode: "exit" }];
+  const found = after(begun, request, ["replicasSeen", { at: 4_000, replicas: ONE_LOST }]);
+  const named = after(found, ["crashConfirmed", { at: 5_000, id: 1, replica: "be2.1", mode: "exit" }]);
+  assert.deepEqual(marks(named).slice(1), [[4_000, Mark.LOST, "be1.1"], [2_000, Mark.ASKED, "be2.1"]]);
+  const refused = after(found, ["crashRefused", { at: 5_000, id: 1 }]);
+  assert.deepEqual(marks(refused).slice(1), [[4_000, Mark.LOST, "be1.1"]]);
+});
+
 test("an announced end of a session is a handover; any other end counts for the crash unless the session stops", () => {
   const loss = (at, user, isOrderly) => ["sessionLost", { at, user, replica: "be1.1", isOrderly }];
   const handed = after(begun, loss(2_000, "anna", true));
@@ -61,6 +70,34 @@ test("an announced end of a session is a handover; any other end counts for the 
   assert.deepEqual(lastOf(crashed.crashes).losses.map(({ user, resumedAt }) => [user, resumedAt]), [["anna", 2_500]]);
 });
 
+test("the work for an event grows with the number of crashes, not with its square", () => {
+  const count = 2_000;
+  let reads = 0;
+  const counted = (_, number) => ({
+    get id() {
+      reads += 1;
+      return number;
+    },
+    by: By.CHAOS, mode: "exit", victim: `be2.${number}`, askedAt: 0, confirmedAt: 0, losses: [], lostAt: 0,
+    replacement: { id: "be2.0" },
+  });
+  const many = { ...begun, crashes: { ...begun.crashes, incidents: Array.from({ length: count }, counted) } };
+  const asked = after(many, ["crashAsked", { at: 1_500, id: count, by: By.CHAOS, mode: "exit" }]);
+  const events = [
+    ["crashConfirmed", { at: 1_510, id: count, replica: "be1.1", mode: "exit" }],
+    ["sessionLost", { at: 1_600, user: "anna", replica: "be1.1", isOrderly: false }],
+    ["sessionLive", { at: 1_700, user: "anna" }],
+    ["replicasSeen", { at: 2_000, replicas: TWO }],
+    ["replicasSeen", { at: 7_000, replicas: ONE_LOST }],
+  ];
+  events.reduce((run, [name, event]) => {
+    reads = 0;
+    const next = after(run, [name, event]);
+    assert.ok(reads <= 10 * count, `${name} read ${reads} ids of ${count} crashes`);
+    return next;
+  }, asked);
+});
+
 test("a forgotten run keeps only the replicas and the age of their list, so none of them counts as new", () => {
   const sample = { at: 3_000, successes: 5, overloads: 0, replicas: [] };
   const run = after(begun, ["sampled", sample], ["crashAsked", { at: 4_000, id: 1, by: By.PERSON, mode: "exit" }]);
@@ -70,4 +107,30 @@ test("a forgotten run keeps only the replicas and the age of their list, so none
   assert.deepEqual([canCrash(waiting.crashes, 14_999), canCrash(waiting.crashes, 15_000)], [true, false]);
   const lost = after(run, ["forgotten", { at: 5_000 }], ["replicasSeen", { at: 6_000, replicas: ONE_LOST }]);
   assert.deepEqual([marks(lost), lastOf(lost.crashes).victim], [[[6_000, Mark.LOST, "be1.1"]], "be1.1"]);
+  assert.notEqual(lastOf(lost.crashes).by, By.SOMEBODY);
+});
+
+test("a crash whose run was forgotten before it was noticed keeps its requester, its mode and its time", () => {
+  const forgotten = (at) => ["forgotten", { at }];
+  const asked = (id, mode) => ["crashAsked", { at: 4_000, id, by: By.PERSON, mode }];
+  const answered = (at, id, replica, mode) => ["crashConfirmed", { at, id, replica, mode }];
+  const seen = (at) => ["replicasSeen", { at, replicas: ONE_LOST }];
+  const told = ({ crashes: { incidents } }) =>
+    incidents.map(({ by, mode, victim, askedAt, lostAt }) => [by, mode, victim, askedAt, lostAt]);
+  const own = [By.PERSON, "hang", "be1.1", 4_000, 9_000];
+  const twice = [forgotten(5_000), forgotten(5_100)];
+  const lost = ["sessionLost", { at: 8_000, user: "anna", replica: "be1.1", isOrderly: false }];
+  const both = after(begun, asked(1, "exit"), asked(2, "hang"));
+  const run = after(both, answered(4_010, 2, "be1.1", "hang"), ...twice, lost, seen(9_000));
+  assert.deepEqual(told(run), [own]);
+  assert.deepEqual(lastOf(run.crashes).losses.map(({ user }) => user), ["anna"]);
+  const late = after(both, ...twice, answered(5_200, 2, "be1.1", "hang"), seen(9_000));
+  assert.deepEqual(told(late), [own], "an answer after the start of the next run did not count");
+  const somebodys = [By.SOMEBODY, null, "be1.1", 9_000, 9_000];
+  const refused = after(begun, asked(2, "hang"), ...twice, ["crashRefused", { at: 5_200, id: 2 }], seen(9_000));
+  assert.deepEqual(told(refused), [somebodys]);
+  const other = after(begun, asked(2, "hang"), ...twice, answered(5_200, 2, "be2.1", "hang"), seen(9_000));
+  assert.deepEqual(told(other), [somebodys]);
+  const old = after(begun, asked(2, "hang"), answered(4_010, 2, "be1.1", "hang"), ...twice, seen(70_000));
+  assert.deepEqual(told(old), [[By.SOMEBODY, null, "be1.1", 70_000, 70_000]]);
 });
