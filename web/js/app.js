@@ -119,4 +119,7 @@ model.settings = controls.settings;
 if (controls.starts) model.start();
 const people = await model.open();
 // The code is loaded before anyone needs it, because the backend may have crashed by then.
-withLater(({ SayControl }) => new SayControl({ translate, people, page: pageUrl, timers, dialQueue }));
+withLater(({ CrashesView, SayControl }) => {
+  views.showCrashes(CrashesView);
+  new SayControl({ translate, people, page: pageUrl, timers, dialQueue });
+});

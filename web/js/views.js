@@ -5,7 +5,6 @@ import { CountersView } from "./counters-view.js";
 import { CrashControlsView } from "./crash-controls-view.js";
 import { CrashWords } from "./crash-words.js";
 import { lastOf } from "./crashes.js";
-import { CrashesView } from "./crashes-view.js";
 import { byId, setData, setText } from "./dom.js";
 import { Hues } from "./hues.js";
 import { PlatformView } from "./platform-view.js";
@@ -16,8 +15,9 @@ import { TimelineView } from "./timeline-view.js";
 /**
  * Returns the functions that paint the page. `mark(conversation)` marks a conversation for the next paint, and `list()`
  * adds and removes cards. `paint(now)` and `paintMore(now, cost)` paint a part, and return whether anything is left for
- * the next frame. `crashWords` and `look()` are for the picture of the run. The parameter `onChange()` requests a
- * repaint, and `withLater(use)` calls `use` with the code of `later.js`.
+ * the next frame. `crashWords` and `look()` are for the picture of the run. `showCrashes(CrashesView)` adds the panel
+ * of crashes. The parameter `onChange()` requests a repaint, and `withLater(use)` calls `use` with the code of
+ * `later.js`.
  */
 export function viewsOf({ model, translate, format, announcer, withLater, onChange }) {
   const hues = new Hues();
@@ -26,10 +26,10 @@ export function viewsOf({ model, translate, format, announcer, withLater, onChan
   const countersView = new CountersView(words);
   const platformView = new PlatformView(words);
   const crashControlsView = new CrashControlsView({ ...words, onToken: (token) => model.giveToken(token) });
-  const crashesView = new CrashesView({ words: crashWords });
   const timelineView = new TimelineView(words);
   const replicasView = new ReplicasView({ ...words, onCrash: (replica) => model.crash({ replica }) });
   const conversationsView = new ConversationsView({ ...words, onOpen: openThread });
+  let crashesView = null;
   let threadView = null;
 
   function openThread(conversation) {
@@ -72,7 +72,7 @@ export function viewsOf({ model, translate, format, announcer, withLater, onChan
       paintStatus(now);
       paintPlatform(now);
       crashControlsView.paint({ chaos, crashRequests, now });
-      crashesView.paint(run.crashes);
+      crashesView?.paint(run.crashes);
       announce();
     },
   ];
@@ -104,6 +104,10 @@ export function viewsOf({ model, translate, format, announcer, withLater, onChan
     },
     paintMore,
     crashWords,
+    showCrashes(CrashesView) {
+      crashesView = new CrashesView({ words: crashWords });
+      onChange();
+    },
     look: () => timelineView.look(),
   };
 }
