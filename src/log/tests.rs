@@ -31,6 +31,7 @@ on_every_database! {
     indexing_continues_after_retention_overtakes_it,
     retention_ends_the_wait_for_the_index,
     stopping_the_appender_ends_the_wait_for_the_index,
+    smiles_from_before_the_start_do_not_count_as_published,
 }
 
 fn random() -> StdRng {
@@ -194,4 +195,15 @@ async fn stopping_the_appender_ends_the_wait_for_the_index(database: &Database) 
     let (answers, ()) = tokio::join!(replica.send(&last), async { replica.stop.cancel() });
     tokio::time::timeout(PATIENCE, replica.ended()).await.expect("the appender should end").unwrap();
     assert_eq!(answers, [Answer::Stored(Offset(MAX_INDEX_LAG + 1))]);
+}
+
+async fn smiles_from_before_the_start_do_not_count_as_published(database: &Database) {
+    let mut random = random();
+    let store = database.open().await;
+    append_all(&store, &some_smiles(&store, &mut random, 100, "before")).await;
+    let replica = Replica::start(store).await;
+    assert_eq!((replica.tail.cursor(), replica.metrics.smiles_published.get()), (Offset(100), 0));
+    append_all(&replica.store, &some_smiles(&replica.store, &mut random, 10, "after")).await;
+    replica.tail.read().await.unwrap();
+    assert_eq!(replica.metrics.smiles_published.get(), 10);
 }
