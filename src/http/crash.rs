@@ -1,6 +1,7 @@
 //! `POST /api/crash`: makes a replica exit, hang or become unready.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::to_bytes;
@@ -10,12 +11,17 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
+use tokio::time::{Instant, timeout_at};
 
 use super::{AppState, origin};
 use crate::config::Switch;
 use crate::protocol::{CrashAnswer, CrashRequest, ErrorCode, Refusal, from_json};
+use crate::store::StoreError;
 
 const MAX_BODY_BYTES: usize = 1024;
+
+/// Time limit for all queries of one request. Shorter than the 2 s for which the proxy waits for an answer.
+const STORE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// The replica that a body names. The body must be valid JSON, but its other fields may be invalid.
 #[derive(Deserialize)]
@@ -31,9 +37,10 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
         return Err(switched_off("this replica"));
     }
     let body = to_bytes(body, MAX_BODY_BYTES).await;
+    let deadline = Instant::now() + STORE_TIMEOUT;
     if let Ok(body) = &body
         && let Ok(Named { replica }) = from_json(body)
-        && app.context.replica.refuses_crash(&replica).await
+        && timeout_at(deadline, app.context.replica.refuses_crash(&replica)).await.unwrap_or(false)
     {
         return Err(switched_off(&replica));
     }
@@ -52,7 +59,8 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
         return Err(wrong_body(ErrorCode::BadRequest, "the body is not an object"));
     }
     let mode = mode.unwrap_or_default();
-    let crashed = app.context.replica.crash(replica.as_deref(), mode).await;
+    let crashed = timeout_at(deadline, app.context.replica.crash(replica.as_deref(), mode)).await;
+    let crashed = crashed.unwrap_or_else(|_| Err(StoreError::Unavailable("MySQL did not answer in time".into())));
     let crashed = crashed.map_err(|error| app.context.metrics.store_failed(&error, "cannot request a crash"));
     let replica = crashed?.ok_or_else(|| {
         let message = "no such replica is running, or none can crash now: GET /api/replicas lists the replicas";

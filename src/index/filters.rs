@@ -25,7 +25,7 @@ pub(super) struct Filters {
     generations: BTreeMap<u64, BloomFilter>,
     /// Every indexed id after this offset is in a filter.
     after: Offset,
-    /// The last offset of the filters that were dropped for newer ones.
+    /// The last offset of the generations whose ids were dropped or omitted to make room for newer ones.
     dropped: Offset,
 }
 
@@ -39,17 +39,25 @@ impl Filters {
     /// filter to make room for newer ids.
     pub(super) fn add(&mut self, ids: impl IntoIterator<Item = Entry>) {
         for Entry { hash, offset } in ids {
-            if !self.has_no_room_for(offset) {
-                let filter = || BloomFilter::with_num_bits(BITS).hashes(HASHES);
-                self.generations.entry(offset.0 / GENERATION).or_insert_with(filter).insert_hash(hash);
+            let generation = offset.0 / GENERATION;
+            if self.has_no_room_for(offset) {
+                self.give_up(generation);
+                continue;
             }
+            let filter = || BloomFilter::with_num_bits(BITS).hashes(HASHES);
+            self.generations.entry(generation).or_insert_with(filter).insert_hash(hash);
             while self.generations.len() > MAX_FILTERS
                 && let Some((oldest, _)) = self.generations.pop_first()
             {
-                self.dropped = Offset((oldest + 1) * GENERATION - 1);
-                self.after = self.after.max(self.dropped);
+                self.give_up(oldest);
             }
         }
+    }
+
+    /// Records that not all ids of a generation are in a filter.
+    fn give_up(&mut self, generation: u64) {
+        self.dropped = self.dropped.max(Offset((generation + 1) * GENERATION - 1));
+        self.after = self.after.max(self.dropped);
     }
 
     pub(super) fn has_no_room_for(&self, offset: Offset) -> bool {
@@ -57,8 +65,8 @@ impl Filters {
             && self.generations.first_key_value().is_some_and(|(oldest, _)| offset.0 / GENERATION < *oldest)
     }
 
-    /// Extends the covered range down to `after`, but not into the range of dropped filters. All indexed ids after
-    /// `after` must have been passed to [`Filters::add`].
+    /// Extends the covered range down to `after`, but not into the range of dropped or omitted ids. All indexed ids
+    /// after `after` must have been passed to [`Filters::add`].
     pub(super) fn cover(&mut self, after: Offset) {
         self.after = self.after.min(after.max(self.dropped));
     }
@@ -102,5 +110,15 @@ mod tests {
         assert!(filters.may_hold(1, Offset(2_000), Offset(9_000)));
         assert!(filters.has_no_room_for(Offset(6_000)));
         assert!(!filters.may_hold(1, Offset(3 * GENERATION - 1), Offset(4 * GENERATION - 1)));
+    }
+
+    #[test]
+    fn an_id_that_was_omitted_matches() {
+        let mut filters = Filters::new(Offset(4 * GENERATION));
+        let first = |generation| Entry { hash: hash(generation), offset: Offset(generation * GENERATION + 1) };
+        filters.add([1, 2, 3, 0].map(first));
+        filters.cover(Offset(0));
+        assert!(filters.may_hold(hash(0), Offset(0), Offset(GENERATION - 1)));
+        assert!(!filters.may_hold(hash(0), Offset(GENERATION), Offset(2 * GENERATION - 1)));
     }
 }

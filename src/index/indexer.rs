@@ -68,8 +68,10 @@ pub(crate) async fn open(
         after = log.trimmed.max(end_of(indexed));
     }
     let start = before_batch_at(store, after).await?;
-    let tail = Tail::new(store.clone(), log.epoch, start, hub, metrics);
+    let tail = Tail::new(store.clone(), log.epoch, start, hub, Arc::clone(&metrics));
     tail.read().await?;
+    // The smiles just read reached no session: the replica does not serve yet.
+    metrics.smiles_published.reset();
     tail.set_indexed(after);
     let filters = Arc::new(Mutex::new(Filters::new(end_of(indexed))));
     let (loaded, segments) = (Arc::new(SetOnce::new()), Arc::new(AtomicU64::new(indexed)));

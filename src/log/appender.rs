@@ -59,8 +59,10 @@ impl Appender {
         loop {
             let stopped = stop.run_until_cancelled(self.queue.filled.notified()).await.is_none();
             while let Some(began) = self.begin() {
-                // All waits count as store delay, so load is shed, as during a slow commit.
+                // All waits count as store delay, so load is shed, as during a slow commit. `stop` also stops the
+                // indexer, so from then on the wait might never end.
                 let indexed = self.tail.wait_for(|tail| tail.index_lag() < MAX_INDEX_LAG);
+                let indexed = stop.run_until_cancelled(indexed);
                 self.refuse_while(indexed, "the index is too far behind", &mut outage).await;
                 self.until_backlog_clears(Instant::now() + BACKLOG_TIMEOUT).await;
                 for batch in self.store.take_turn(self.tail.end().0).await {

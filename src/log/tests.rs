@@ -16,6 +16,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use self::replica::{Answer, Replica};
+use super::appender::MAX_INDEX_LAG;
 use crate::model::{NewSmile, Offset, Smile};
 use crate::store::tests::database::Database;
 use crate::store::tests::environment::seed;
@@ -29,6 +30,8 @@ on_every_database! {
     retention_removes_smiles_from_every_read_path,
     indexing_continues_after_retention_overtakes_it,
     retention_ends_the_wait_for_the_index,
+    stopping_the_appender_ends_the_wait_for_the_index,
+    smiles_from_before_the_start_do_not_count_as_published,
 }
 
 fn random() -> StdRng {
@@ -184,4 +187,26 @@ async fn retention_ends_the_wait_for_the_index(database: &Database) {
     assert!(futures_util::poll!(&mut wait).is_pending(), "the index was not behind");
     replica.tail.trim(head);
     tokio::time::timeout(PATIENCE, wait).await.expect("the wait should end");
+}
+
+async fn stopping_the_appender_ends_the_wait_for_the_index(database: &Database) {
+    let mut replica = Replica::without_indexer(database.open().await).await;
+    let store = replica.store.clone();
+    append_all(&store, &some_smiles(&store, &mut random(), MAX_INDEX_LAG, "c")).await;
+    replica.tail.read().await.unwrap();
+    let last = [smile(&store, "anna", "bruno", "last")];
+    let (answers, ()) = tokio::join!(replica.send(&last), async { replica.stop.cancel() });
+    tokio::time::timeout(PATIENCE, replica.ended()).await.expect("the appender should end").unwrap();
+    assert_eq!(answers, [Answer::Stored(Offset(MAX_INDEX_LAG + 1))]);
+}
+
+async fn smiles_from_before_the_start_do_not_count_as_published(database: &Database) {
+    let mut random = random();
+    let store = database.open().await;
+    append_all(&store, &some_smiles(&store, &mut random, 100, "before")).await;
+    let replica = Replica::start(store).await;
+    assert_eq!((replica.tail.cursor(), replica.metrics.smiles_published.get()), (Offset(100), 0));
+    append_all(&replica.store, &some_smiles(&replica.store, &mut random, 10, "after")).await;
+    replica.tail.read().await.unwrap();
+    assert_eq!(replica.metrics.smiles_published.get(), 10);
 }

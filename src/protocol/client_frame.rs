@@ -49,8 +49,8 @@ pub enum ClientFrame {
 pub struct BadFrame {
     /// What is wrong and what to send instead.
     pub message: String,
-    /// The `id` that the answer repeats; `None` if the answer has no `id`. An `id` of more than 64 characters is not
-    /// repeated.
+    /// The `id` that the answer repeats; `None` if the answer has no `id`. Only the `id` of a smile frame is repeated,
+    /// and only if it has at most 64 characters.
     pub id: Option<String>,
 }
 
@@ -112,16 +112,14 @@ impl ClientFrame {
         }
         match read::<Kind>(text)?.r#type.as_str() {
             "smile" => {
-                let SmileFields { id, to, smile, .. } = read(text)?;
+                let fields = read(text).map_err(|bad| BadFrame { id: id_to_repeat(text), ..bad });
+                let SmileFields { id, to, smile, .. } = fields?;
                 Ok(Self::Smile { id, to, smile })
             }
             "history" => Self::history(read(text)?),
             "ping" => Ok(Self::Ping),
             "help" => Ok(Self::Help),
-            _ => Err(BadFrame {
-                message: "a frame needs \"type\": smile, history, ping or help".to_owned(),
-                id: id_to_repeat(text),
-            }),
+            _ => Err(BadFrame::new("a frame needs \"type\": smile, history, ping or help")),
         }
     }
 
@@ -151,14 +149,12 @@ impl ClientFrame {
 
 /// Parses the fields that `Fields` declares, and ignores every other field of the frame.
 fn read<'text, Fields: Deserialize<'text>>(text: &'text str) -> Result<Fields, BadFrame> {
-    serde_json::from_str(text).map_err(|error| BadFrame {
-        message: format!("this JSON is not a frame: {error}; send help for examples"),
-        id: id_to_repeat(text),
-    })
+    serde_json::from_str(text)
+        .map_err(|error| BadFrame::new(format!("this JSON is not a frame: {error}; send help for examples")))
 }
 
-/// The `id` of a malformed frame, if the frame is a JSON object and the `id` a string of at most [`MAX_SMILE_ID`]
-/// characters. The characters are not checked.
+/// The `id` of a malformed smile frame, if it is a string of at most [`MAX_SMILE_ID`] characters. The characters are
+/// not checked.
 fn id_to_repeat(text: &str) -> Option<String> {
     let OnlyId { id } = serde_json::from_str(text).ok()?;
     Some(id).filter(|id| id.chars().count() <= MAX_SMILE_ID)

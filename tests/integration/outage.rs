@@ -14,10 +14,13 @@ use crate::support::ledger::Ledger;
 use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
 use crate::support::proxy::{Network, Proxy};
-use crate::support::{eventually, get, get_json, metric, refusal, within};
+use crate::support::{crash, eventually, get, get_json, metric, refusal, within};
 
 /// Time limit for the refusal of a new smile, and for the list of replicas, during an outage.
 const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// How long nginx waits for the answer to a request for `/api`.
+const PROXY_TIMEOUT: Duration = Duration::from_secs(2);
 
 async fn status(address: SocketAddr, path: &str) -> u16 {
     get(address, path).await.status().as_u16()
@@ -60,6 +63,12 @@ async fn mysql_goes_away(fault: Network) {
     let list = get_json(replica.address, "/api/replicas").await;
     assert!(began.elapsed() < AT_ONCE, "the list did not come from memory: it took {:?}", began.elapsed());
     assert_eq!(list["replicas"][0]["id"], list["self"]);
+    for body in [json!({}), json!({"replica": "nobody.1"})] {
+        let began = Instant::now();
+        let (status, _, answer) = refusal(crash(replica.address).json(&body).send().await.unwrap()).await;
+        assert_eq!((status, &answer["code"]), (503, &json!("store_unavailable")), "{body}: {answer}");
+        assert!(began.elapsed() < PROXY_TIMEOUT, "{body}: the answer took {:?}", began.elapsed());
+    }
     eventually("the replica is no longer ready", async || status(replica.ops_address, "/readyz").await == 503).await;
     assert_eq!(status(replica.ops_address, "/livez").await, 200);
     let state = async || get_json(replica.address, "/api/replicas").await["replicas"][0]["state"].clone();

@@ -44,6 +44,8 @@ pub(super) struct Replica {
     pub(super) metrics: Arc<Metrics>,
     queue: Arc<AppendQueue>,
     indexer: Option<Indexer>,
+    /// Stops the appender.
+    pub(super) stop: CancellationToken,
     tasks: JoinSet<Result<(), StoreError>>,
 }
 
@@ -60,12 +62,12 @@ impl Replica {
         let hub = Arc::new(Hub::default());
         let (tail, index, indexer) = index::open(&store, Arc::clone(&hub), Arc::clone(&metrics)).await.unwrap();
         let (queue, appender) = AppendQueue::new(store.clone(), Arc::clone(&tail), index.clone(), Arc::clone(&metrics));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(appender.run(CancellationToken::new()));
+        let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
+        tasks.spawn(appender.run(stop.clone()));
         if let Store::MySql(mysql) = &store {
             tasks.spawn(Follower::new(Arc::clone(mysql), Arc::clone(&tail)).run());
         }
-        Self { store, tail, hub, index, metrics, queue, indexer: Some(indexer), tasks }
+        Self { store, tail, hub, index, metrics, queue, indexer: Some(indexer), stop, tasks }
     }
 
     pub(super) fn start_indexer(&mut self) {
@@ -78,7 +80,7 @@ impl Replica {
         self.store.close().await;
     }
 
-    /// Waits until a task ends. A task ends only when it fails.
+    /// Waits until a task ends. A task ends when it fails, and the appender also when it is stopped.
     pub(super) async fn ended(&mut self) -> Result<(), StoreError> {
         self.tasks.join_next().await.expect("the replica should have tasks").expect("no task should panic")
     }
