@@ -204,6 +204,8 @@ async fn one_replica_at_a_time_writes_the_index() {
     assert!(one.claim_index(1).await.unwrap(), "the holder lost its claim");
     database.run("UPDATE log_state SET indexer_until = indexer_until - 5001").await;
     assert!(two.claim_index(2).await.unwrap() && !one.claim_index(1).await.unwrap(), "a silent holder kept its claim");
+    database.run("UPDATE log_state SET indexer_until = indexer_until + 3600000").await;
+    assert!(one.claim_index(1).await.unwrap(), "a claim was valid for an hour after the clock had been set back");
 }
 
 #[tokio::test]
