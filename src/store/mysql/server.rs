@@ -31,7 +31,8 @@ const ABOUT: &str = "
 /// not pile up.
 const SET_UP: &str = "
     SET autocommit = 1, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', sql_safe_updates = 0,
-        innodb_lock_wait_timeout = 1, lock_wait_timeout = 1, max_execution_time = 2000, wait_timeout = 120;
+        innodb_lock_wait_timeout = 1, lock_wait_timeout = 1, max_execution_time = 2000, wait_timeout = 120,
+        completion_type = 0, sql_select_limit = 18446744073709551615;
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SELECT @@server_uuid, CAST(CONNECTION_ID() AS SIGNED), CAST(@@transaction_read_only OR @@innodb_read_only AS SIGNED)";
 
