@@ -29,7 +29,7 @@ const TRANSIT_TIME: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Default)]
 pub(super) struct Handover {
-    /// For each ready replica, the time since which this replica has continuously seen it as ready.
+    /// For each replica that is ready and not behind, the time since which this replica has continuously seen it so.
     seen: HashMap<String, Instant>,
     /// When this replica recently handed sessions over, and how many. The sessions may still be in transit.
     handed_over: VecDeque<(Instant, usize)>,
@@ -50,7 +50,8 @@ impl Handover {
 
     /// The number of `own` sessions to hand over now.
     fn surplus(&mut self, replicas: &[ReplicaRecord], this: &str, own: usize, now: Instant) -> usize {
-        let ready = replicas.iter().filter(|replica| replica.state == ReplicaState::Ready);
+        let accepts = |replica: &&ReplicaRecord| replica.state == ReplicaState::Ready && !replica.status.behind;
+        let ready = replicas.iter().filter(accepts);
         self.seen = ready.map(|replica| (replica.id.clone(), *self.seen.get(&replica.id).unwrap_or(&now))).collect();
         self.handed_over.retain(|(at, _)| now.duration_since(*at) < TRANSIT_TIME);
         // The numbers in the list may be more than a second old, so a surplus counts only as far as it is seen in two
@@ -166,10 +167,15 @@ mod tests {
     }
 
     #[test]
-    fn draining_and_lost_replicas_do_not_count() {
+    fn draining_lost_and_behind_replicas_do_not_count() {
         let start = Instant::now();
-        for state in [ReplicaState::Draining, ReplicaState::Lost] {
-            let replicas = [replica("this", 0), ReplicaRecord { state, ..replica("be1", 0) }];
+        let (ready, behind) = (replica("be1", 0), ReplicaStatus { behind: true, ..ReplicaStatus::default() });
+        for other in [
+            ReplicaRecord { state: ReplicaState::Draining, ..ready.clone() },
+            ReplicaRecord { state: ReplicaState::Lost, ..ready.clone() },
+            ReplicaRecord { status: behind, ..ready },
+        ] {
+            let replicas = [replica("this", 0), other];
             let mut handover = Handover::default();
             handover.surplus(&replicas, "this", 60, start);
             handover.surplus(&replicas, "this", 60, start + SETTLE_TIME);

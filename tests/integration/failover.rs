@@ -168,12 +168,22 @@ async fn a_group_that_loses_its_primary_loses_nothing() {
 async fn session_settings_of_the_server_are_overridden_or_refused() {
     let Some((_alone, pair)) = start_pair().await else { return };
     let database = TestDatabase::at(pair.url(0)).await;
-    // MySQL skips `init_connect` for privileged accounts. Error 1175 is a refusal because of `sql_safe_updates`.
+    // MySQL skips `init_connect` for privileged accounts. Error 1175 is a refusal because of `sql_safe_updates`. With
+    // the limit of one row, the store would have one user only.
     let store = database.url_of_a_restricted_user().await;
-    pair.run(0, "SET GLOBAL init_connect = 'SET sql_safe_updates = 1'").await;
+    pair.run(0, "SET GLOBAL init_connect = 'SET sql_safe_updates = 1, completion_type = 1, sql_select_limit = 1'")
+        .await;
+    let chaining = format!(
+        "SELECT CAST(COUNT(*) AS CHAR) FROM performance_schema.threads
+        JOIN performance_schema.variables_by_thread USING (thread_id)
+        WHERE processlist_db = '{}' AND variable_name = 'completion_type' AND variable_value <> 'NO_CHAIN'",
+        database.name()
+    );
     for id in ["first", "second"] {
         let mut replica = TestProcess::on_mysql(&store, &[]).await;
         TestClient::connect(replica.address, "anna").await.persist(id, "bruno").await;
+        // The connection for the binary log does not change the setting, but soon closes.
+        eventually("no session chains its transactions", async || pair.ask(0, &chaining).await == "0").await;
         replica.signal("TERM").await;
         assert!(
             replica.exit().await.success() && !replica.log().contains("1175"),

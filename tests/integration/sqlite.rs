@@ -65,9 +65,10 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    async fn mount() -> Option<Self> {
+    async fn mount(size: &str) -> Option<Self> {
         let folder = tempfile::TempDir::new().expect("no temporary folder was created");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(folder.path()).output();
+        let options = ["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"];
+        let mount = Command::new("mount").args(options).arg(folder.path()).output();
         let mounted = mount.await.is_ok_and(|output| output.status.success());
         if !mounted {
             skipped("the test with a full disk: this process cannot mount a tmpfs");
@@ -79,10 +80,13 @@ impl SmallDisk {
         self.folder.path().join(name)
     }
 
-    fn fill(&self) {
+    /// Leaves this many pages free.
+    fn fill_except(&self, pages: u64) {
         let mut file = File::create(self.file("ballast")).expect("the ballast was not created");
         let page = [1; 4096];
         while file.write_all(&page).is_ok() {}
+        let size = file.metadata().expect("the ballast had no size").len() - 4096 * pages;
+        file.set_len(size).expect("the ballast was not shortened");
     }
 
     fn free(&self) {
@@ -99,7 +103,7 @@ impl Drop for SmallDisk {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_fills_up_under_load_loses_no_acked_smile_and_causes_two_log_lines() {
-    let Some(disk) = SmallDisk::mount().await else { return };
+    let Some(disk) = SmallDisk::mount("8m").await else { return };
     let file = disk.file("smilingchat.db");
     let process = TestProcess::start(&file, &UNLIMITED).await;
     let ledger = Ledger::default();
@@ -115,7 +119,7 @@ async fn a_disk_that_fills_up_under_load_loses_no_acked_smile_and_causes_two_log
     };
     acks(100).await;
     let lines = process.log().lines().count();
-    disk.fill();
+    disk.fill_except(0);
     eventually("smiles are refused", async || refused().await > 50.0).await;
     disk.free();
     acks(100).await;
@@ -157,6 +161,40 @@ async fn a_kill_during_disk_errors_does_not_damage_the_file() {
     assert_eq!(ids(&mut anna, "bruno").await, acked, "the stored smiles were not the acked ones; refused: {refused:?}");
     anna.smile(&refused[0], "bruno").await;
     ledger.assert_with(0, &StoredLog::in_sqlite(&store).await);
+}
+
+/// The index of the write-ahead log has room for 4,062 frames, then grows by 8 pages. If only this growth fails, the
+/// commit fails although the write-ahead log contains all of it.
+#[tokio::test]
+async fn a_kill_after_a_failed_commit_does_not_store_a_refused_smile() {
+    let Some(disk) = SmallDisk::mount("32m").await else { return };
+    let file = disk.file("smilingchat.db");
+    let mut process = TestProcess::start(&file, &UNLIMITED).await;
+    let ledger = Ledger::default();
+    let mut anna = TestClient::connect(process.address, "anna").await.recording(&ledger);
+    let frames = || (std::fs::metadata(file.with_extension("db-wal")).unwrap().len() - 32) / 4120;
+    while frames() <= 4050 {
+        anna.smile(&format!("c{}", frames()), "bruno").await;
+    }
+    // Enough for 12 frames and a commit of up to three, but not for the index.
+    disk.fill_except(15);
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        anna.send_smile(&format!("last{number}"), "bruno").await;
+        tokio::select! {
+            answer = anna.next() => if answer["type"] == "error" { break true },
+            () = eventually("the append fails", async || process.log().contains("accepts no smiles")) => break false,
+        }
+    };
+    process.kill().await;
+    disk.free();
+    let process = TestProcess::start(&file, &UNLIMITED).await;
+    let mut anna = TestClient::connect(process.address, "anna").await.recording(&ledger);
+    anna.send_smile(&format!("last{number}"), "bruno").await;
+    let stored = anna.expect("ack").await["duplicate"] == true;
+    assert_eq!((refused, stored), (false, true), "the smile was refused, or the commit was not complete");
+    ledger.assert_with(0, &StoredLog::in_file(&file).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -119,13 +119,17 @@ impl MySql {
         Ok(None)
     }
 
-    /// Removes replicas whose last renewal was more than [`LOST_REPLICA_RETENTION`] ago.
+    /// Removes replicas whose last renewal was more than [`LOST_REPLICA_RETENTION`] ago, or is as far in the future
+    /// because the clock was set back.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn forget_lost(&self) -> Result<(), StoreError> {
         let seconds = LOST_REPLICA_RETENTION.as_secs();
-        let forget = format!("DELETE FROM leases WHERE renewed_at < UTC_TIMESTAMP(3) - INTERVAL {seconds} SECOND");
+        let forget = format!(
+            "DELETE FROM leases WHERE renewed_at NOT BETWEEN UTC_TIMESTAMP(3) - INTERVAL {seconds} SECOND \
+             AND UTC_TIMESTAMP(3) + INTERVAL {seconds} SECOND"
+        );
         self.execute(&forget).await?;
         Ok(())
     }
@@ -133,8 +137,9 @@ impl MySql {
 
 impl FromRow<'_, MySqlRow> for ReplicaRecord {
     fn from_row(row: &MySqlRow) -> sqlx::Result<Self> {
-        // If the clock was set back, an age may be negative.
-        let age = |column| row.try_get::<i64, &str>(column).map(|age| age.max(0).unsigned_abs());
+        // If the clock was set back, both times may be negative. A last renewal in the future says nothing about
+        // whether the replica is alive, so it counts as one that is as far in the past.
+        let (uptime, age): (i64, i64) = (row.try_get("uptime")?, row.try_get("age")?);
         let (following, crash): (Option<&str>, Option<&str>) = (row.try_get("following")?, row.try_get("crash")?);
         let following = following.and_then(|following| following.parse().ok());
         let status = ReplicaStatus { following, ..ReplicaStatus::from_row(row)? };
@@ -143,8 +148,8 @@ impl FromRow<'_, MySqlRow> for ReplicaRecord {
             replica: NewReplica::from_row(row)?,
             state: if status.draining { ReplicaState::Draining } else { ReplicaState::Ready },
             started_at: Timestamp(row.try_get("started_at")?),
-            uptime_ms: age("uptime")?,
-            heartbeat_age_ms: age("age")?,
+            uptime_ms: uptime.max(0).unsigned_abs(),
+            heartbeat_age_ms: age.unsigned_abs(),
             status,
             version: row.try_get("version")?,
             crash: crash.and_then(|mode| mode.parse().ok()),

@@ -36,7 +36,8 @@ const LATE: Duration = Duration::from_millis(300);
 /// primary of its group.
 pub(super) const NOT_PRIMARY: [u16; 4] = [1290, 1792, 1836, 3100];
 
-/// Lists at least the sessions of this account. Column 0 is the id, column 4 the command.
+/// Lists at least the sessions of this account. Column 0 is the id, column 4 the command. If
+/// `performance_schema_show_processlist` is on, the id is unsigned, and the command may be NULL.
 const SESSIONS: &str = "SHOW PROCESSLIST";
 
 /// Commands of a session that is executing a statement, or that was killed but is still executing one.
@@ -115,8 +116,8 @@ impl Connections {
         }
         let mut at_work: Vec<i64> = Vec::new();
         for session in sqlx::raw_sql(SESSIONS).fetch_all(connection).await? {
-            if AT_WORK.contains(&session.try_get(4)?) {
-                at_work.push(session.try_get(0)?);
+            if session.try_get::<Option<_>, _>(4)?.is_some_and(|command| AT_WORK.contains(&command)) {
+                at_work.push(session.try_get_unchecked(0)?);
             }
         }
         self.under_way.lock().retain(|id| at_work.contains(id));

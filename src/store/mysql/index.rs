@@ -13,12 +13,19 @@ const CONVERSATIONS_PER_STATEMENT: usize = 256;
 /// A block takes about 2 KiB, so the values of one statement fit into one write.
 const BLOCKS_PER_STATEMENT: usize = 6;
 
+/// Until [`USUAL_WAIT`], MySQL ends the session after 3 s without a statement. Otherwise, the locks of a replica that
+/// freezes in its transaction would keep the other replicas from claiming and writing the index for two minutes. A
+/// transaction takes at most 2 s ([`ANSWER`](super::connections::ANSWER)).
+const SHORT_WAIT: &str = "SET @usual_wait = @@wait_timeout, wait_timeout = 3";
+const USUAL_WAIT: &str = "SET wait_timeout = @usual_wait";
+
 impl MySql {
-    /// A claim lasts only 1 s, so that the claim of a dead or frozen replica expires.
+    /// A claim lasts only 1 s, so that the claim of a dead or frozen replica expires. A claim that ends later was made
+    /// before the database's clock was set back.
     pub(in crate::store) async fn claim_index(&self, claimant: i64) -> Result<bool, StoreError> {
         let claim = format!(
             "UPDATE log_state SET indexer = {claimant}, indexer_until = {NOW} + 1000 \
-             WHERE one = 1 AND (indexer = {claimant} OR indexer_until < {NOW})"
+             WHERE one = 1 AND (indexer = {claimant} OR indexer_until < {NOW} OR indexer_until > {NOW} + 1000)"
         );
         Ok(self.indexing.execute(&claim).await? > 0)
     }
@@ -35,11 +42,13 @@ impl MySql {
         let same_log = step
             .last
             .map_or_else(String::new, |last| format!("AND (trimmed >= {} OR {})", last.first, last.is_stored()));
-        let begin =
-            format!("BEGIN; UPDATE log_state SET indexed = {next} WHERE one = 1 AND indexed = {segment} {same_log}");
+        let begin = format!(
+            "{SHORT_WAIT}; BEGIN; \
+             UPDATE log_state SET indexed = {next} WHERE one = 1 AND indexed = {segment} {same_log}"
+        );
         if statements(&begin).execute(&mut *connection).await?.rows_affected() == 0 {
             // Another replica has written this segment, or this server lacks the end of the log or of the index.
-            sqlx::raw_sql("ROLLBACK").execute(connection).await?;
+            statements(&format!("ROLLBACK; {USUAL_WAIT}")).execute(connection).await?;
             return Ok(());
         }
         // The statements stay prepared. Closing one and sending the next are two writes, and Nagle's algorithm delays
@@ -64,7 +73,7 @@ impl MySql {
             let text = format!("DELETE FROM index_ids WHERE block IN ({})", list(&step.superseded));
             statements(&text).execute(&mut *connection).await?;
         }
-        sqlx::raw_sql("COMMIT").execute(connection).await?;
+        statements(&format!("COMMIT; {USUAL_WAIT}")).execute(connection).await?;
         Ok(())
     }
 }

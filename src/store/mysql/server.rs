@@ -31,7 +31,8 @@ const ABOUT: &str = "
 /// not pile up.
 const SET_UP: &str = "
     SET autocommit = 1, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', sql_safe_updates = 0,
-        innodb_lock_wait_timeout = 1, lock_wait_timeout = 1, max_execution_time = 2000, wait_timeout = 120;
+        innodb_lock_wait_timeout = 1, lock_wait_timeout = 1, max_execution_time = 2000, wait_timeout = 120,
+        completion_type = 0, sql_select_limit = 18446744073709551615;
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SELECT @@server_uuid, CAST(CONNECTION_ID() AS SIGNED), CAST(@@transaction_read_only OR @@innodb_read_only AS SIGNED)";
 
@@ -93,7 +94,8 @@ impl MySqlServer {
         let about = sqlx::raw_sql(ABOUT).fetch_one(&mut connection).await?;
         let (version, read_only, by_statement): (String, i64, i64) = FromRow::from_row(&about)?;
         if !is_supported(&version) {
-            let needed = format!("the server's version is {version}; MySQL 8.0, 8.4 or 9 is required");
+            let needed =
+                format!("the server's version is {version}; MySQL 8.0 (8.0.29 or later), 8.4 or 9 is required");
             return Err(sqlx::Error::Protocol(needed));
         }
         if by_statement != 0 {
@@ -150,10 +152,12 @@ fn not_primary() -> sqlx::Error {
     io::Error::other("the server is read-only, so it is not the primary").into()
 }
 
-/// With 8.0, replicas cannot follow the binary log, so they poll the log.
+/// With 8.0, replicas cannot follow the binary log, so they poll the log. Before 8.0.29, MySQL does not know
+/// `CREATE PROCEDURE IF NOT EXISTS`.
 fn is_supported(version: &str) -> bool {
-    let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
-    matches!((numbers.next(), numbers.next()), (Some(8), Some(0 | 4)) | (Some(9), Some(_)))
+    let mut numbers = version.split(|end: char| !end.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    let numbers = (numbers.next(), numbers.next(), numbers.next());
+    matches!(numbers, (Some(8), Some(0), Some(29..)) | (Some(8), Some(4), _) | (Some(9), Some(_), _))
 }
 
 #[cfg(test)]
@@ -162,10 +166,12 @@ mod tests {
 
     #[test]
     fn only_known_versions_of_mysql_are_supported() {
-        for version in ["8.0.36-0ubuntu0.22.04.1", "8.4.3", "8.4.5-5", "9.0.1", "9.7.4-2"] {
+        for version in ["8.0.29", "8.0.36-0ubuntu0.22.04.1", "8.4.3", "8.4.5-5", "9.0.1", "9.7.4-2"] {
             assert!(is_supported(version), "{version} was refused");
         }
-        for version in ["5.7.44-log", "8.1.0", "10.11.6-MariaDB-0+deb12u1", "11.8.2-MariaDB", "", "9"] {
+        for version in
+            ["5.7.44-log", "8.0.28", "8.0.28-0ubuntu0", "8.1.0", "10.11.6-MariaDB-0+deb12u1", "11.8.2-MariaDB", "", "9"]
+        {
             assert!(!is_supported(version), "{version} was accepted");
         }
     }

@@ -1,5 +1,7 @@
 //! Appends batches to the log in SQLite.
 
+use sqlx::error::DatabaseError;
+
 use super::{Sqlite, explain};
 use crate::store::batch::NewBatch;
 use crate::store::{Append, AppendError, integer};
@@ -11,6 +13,12 @@ const INSERT: &str = "
     SELECT ?1, ?2, ?3, CAST(unixepoch('subsec') * 1000 AS INTEGER), ?4
     WHERE EXISTS (SELECT 1 FROM log_batches WHERE first = ?5 AND smiles = ?1 - ?5 AND token = ?6)
         OR EXISTS (SELECT 1 FROM log_state WHERE trimmed = ?1 - 1)";
+
+/// Result codes of a commit that failed after all of it was written to the write-ahead log: that log could not be
+/// synced (`SQLITE_IOERR_FSYNC`), or its index, the file with the suffix `-shm`, could not grow
+/// (`SQLITE_IOERR_SHMSIZE`, `SQLITE_IOERR_SHMMAP`). No query shows such a commit, but if the process dies before the
+/// next commit overwrites it, the next start recovers it (<https://www.sqlite.org/rescode.html>).
+const COMPLETE: [&str; 3] = ["1034", "4874", "5386"];
 
 impl Sqlite {
     pub(in crate::store) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
@@ -25,19 +33,24 @@ impl Sqlite {
             .bind(batch.previous.map(|previous| integer(previous.first.0)))
             .bind(batch.previous.map(|previous| previous.token));
         let inserted = self.writer.lock().await.execute(insert).await;
-        let error = match inserted {
+        let (complete, error) = match inserted {
             Ok(0) => return Ok(Append::Unlinked),
             // The file may have been deleted or replaced during the commit.
             Ok(_) if !self.is_in_place() => return Err(AppendError::Replaced),
             Ok(_) => return Ok(Append::Done),
-            Err(error) => explain(error),
+            Err(error) => (may_be_complete(&error), explain(error)),
         };
         // The failed connection is closed, so the file now shows the outcome.
         match self.rows::<(i64,)>(&batch.select_token()).await.as_deref() {
             Ok([(token,)]) if *token == batch.key.token => Ok(Append::Done),
             Ok([_, ..]) => Ok(Append::Occupied),
-            Ok([]) => Err(AppendError::NotBegun(error)),
-            Err(_) => Err(AppendError::InDoubt(error)),
+            Ok([]) if !complete => Err(AppendError::NotBegun(error)),
+            Ok([]) | Err(_) => Err(AppendError::InDoubt(error)),
         }
     }
+}
+
+fn may_be_complete(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.is_some_and(|code| COMPLETE.contains(&&*code))
 }

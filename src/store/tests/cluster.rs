@@ -117,6 +117,21 @@ async fn a_lease_expires_by_the_database_clock() {
     assert_eq!(there.replicas().await.unwrap().len(), 3, "the renewal did not restore the replica");
 }
 
+#[tokio::test]
+async fn a_replica_that_renewed_before_the_clock_was_set_back_is_lost() {
+    let Some(database) = Database::mysql().await else { return };
+    let (cluster, [lost, _forgotten]) = cluster(&database, ["lost", "forgotten"]).await;
+    database
+        .run(
+            "UPDATE leases SET renewed_at = renewed_at + INTERVAL 9 MINUTE WHERE name = 'lost';
+         UPDATE leases SET renewed_at = renewed_at + INTERVAL 1 HOUR WHERE name = 'forgotten'",
+        )
+        .await;
+    cluster.forget_lost().await.unwrap();
+    assert_eq!(states(&cluster).await, [(lost.id(), ReplicaState::Lost)]);
+    assert_eq!(cluster.request_crash(None, CrashMode::Exit).await.unwrap(), None);
+}
+
 async fn all_that_can_crash(cluster: &MySql, mode: CrashMode) -> Vec<String> {
     let mut asked = Vec::new();
     while let Some(id) = cluster.request_crash(None, mode).await.unwrap() {

@@ -82,6 +82,20 @@ impl Database {
         connection
     }
 
+    /// Waits until this many sessions of the database in MySQL are in this state.
+    pub(crate) async fn until_in_state(&self, state: &str, count: i64) {
+        let query = format!(
+            "SELECT CAST(COUNT(*) AS SIGNED) FROM performance_schema.threads \
+             WHERE processlist_db = DATABASE() AND processlist_state = '{state}'"
+        );
+        let reached = async {
+            while self.numbers(&query).await != [count] {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.expect("MySQL's sessions should reach the state");
+    }
+
     pub(crate) async fn connect(&self) -> sqlx::MySqlConnection {
         let Self::MySql(url) = self else { panic!("only a MySQL database has a server") };
         options(url).connect().await.unwrap()

@@ -128,6 +128,26 @@ async fn statements_that_hang_in_mysql_do_not_pile_up() {
     assert_eq!(ids(&whole_log(&store).await), ["a", "b"]);
 }
 
+/// With `performance_schema_show_processlist`, `SHOW PROCESSLIST` returns unsigned ids.
+#[tokio::test]
+async fn abandoned_statements_that_have_ended_are_forgotten_however_mysql_lists_its_sessions() {
+    let Some(database) = Database::mysql().await else { return };
+    let cluster = cluster_of(&database.open().await);
+    let registration = cluster.register(new_replica("be1", None)).await.unwrap();
+    database.run("CREATE TRIGGER slow BEFORE INSERT ON leases FOR EACH ROW DO SLEEP(4)").await;
+    for abandoned in 1..=2 {
+        tokio::select! {
+            _ = cluster.renew(&registration, ReplicaStatus::default()) => panic!("the renewal was not slow"),
+            () = database.until_in_state("User sleep", abandoned) => {}
+        }
+    }
+    database.run("SET GLOBAL performance_schema_show_processlist = ON; DROP TRIGGER slow").await;
+    let renewed = async { while cluster.renew(&registration, ReplicaStatus::default()).await.is_err() {} };
+    let renewed = tokio::time::timeout(PATIENCE, renewed).await;
+    database.run("SET GLOBAL performance_schema_show_processlist = OFF").await;
+    renewed.expect("the lease should be renewed");
+}
+
 #[tokio::test]
 async fn tls_is_enforced_as_configured() {
     let Some(database) = Database::mysql().await else { return };
@@ -184,6 +204,8 @@ async fn one_replica_at_a_time_writes_the_index() {
     assert!(one.claim_index(1).await.unwrap(), "the holder lost its claim");
     database.run("UPDATE log_state SET indexer_until = indexer_until - 5001").await;
     assert!(two.claim_index(2).await.unwrap() && !one.claim_index(1).await.unwrap(), "a silent holder kept its claim");
+    database.run("UPDATE log_state SET indexer_until = indexer_until + 3600000").await;
+    assert!(one.claim_index(1).await.unwrap(), "a claim was valid for an hour after the clock had been set back");
 }
 
 #[tokio::test]

@@ -171,6 +171,33 @@ async fn a_half_open_connection_is_abandoned() {
 }
 
 #[tokio::test]
+async fn the_locks_of_a_replica_that_is_cut_off_while_it_writes_the_index_are_soon_released() {
+    let Some(database) = Database::mysql().await else { return };
+    let (proxy, url) = way_to(&database).await;
+    let (one, two) = (open(&url).await, database.open().await);
+    assert!(one.claim_index(1).await.unwrap());
+    let step = IndexStep {
+        segment: 0,
+        last: None,
+        conversations: Vec::new(),
+        blocks: vec![(BlockKey(1), vec![1; 16])],
+        superseded: Vec::new(),
+    };
+    let holding = database.holding("LOCK TABLES index_ids READ").await;
+    let cut = async {
+        database.until_in_state("Waiting for table metadata lock", 1).await;
+        proxy.becomes(Network::Silent);
+        drop(holding);
+    };
+    let (written, ()) = tokio::join!(one.write_index(&step), cut);
+    assert!(written.is_err());
+    let claimed = async { while !matches!(two.claim_index(2).await, Ok(true)) {} };
+    timeout(PATIENCE, claimed).await.expect("the other replica should write the index");
+    two.write_index(&step).await.unwrap();
+    assert_eq!(two.indexed().await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn a_slow_network_delays_an_append_without_an_error() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
