@@ -13,6 +13,9 @@ pub(crate) const SEGMENT: u64 = 4096;
 /// Size of a place in bytes. A place is an offset relative to the first offset of its segment.
 const PLACE: usize = 2;
 
+/// What is trimmed, how many segments are indexed, and the places of one conversation in one segment.
+type PlacesRow = (i64, i64, Option<i64>, Option<Vec<u8>>);
+
 /// The changes to the index for one segment. Writing them is idempotent.
 pub(crate) struct IndexStep<'smiles> {
     /// All earlier segments are indexed.
@@ -110,8 +113,7 @@ impl Store {
             segments.start,
             segments.end
         );
-        type Row = (i64, i64, Option<i64>, Option<Vec<u8>>);
-        let rows: Vec<Row> = either!(self, database => database.rows(&text).await?);
+        let rows: Vec<PlacesRow> = either!(self, database => database.rows(&text).await?);
         let (trimmed, indexed, ..) = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         if offset(*trimmed) > after {
             return Err(StoreError::Trimmed);
