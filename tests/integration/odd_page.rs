@@ -37,6 +37,20 @@ async fn the_page_works_without_browser_storage() {
 }
 
 #[tokio::test]
+async fn a_conversation_opens_and_the_crash_is_listed_while_the_only_backend_is_down() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = open_page("en", &server).await;
+    start_conversations(&browser, 1).await;
+    until_above(&browser, "successes", 5).await;
+    browser.click("crash").await;
+    server.exit().await;
+    eventually("the crash is listed", async || browser.count("#incident-panel:not([hidden]) tbody tr").await == 1).await;
+    browser.run("document.querySelector('#conversation-list button').click()", &json!([])).await;
+    eventually("the dialog is open", async || browser.count("dialog[open] #thread-smiles").await == 1).await;
+}
+
+#[tokio::test]
 async fn a_rate_limited_address_is_diagnosed_while_smiles_flow() {
     let folder = tempfile::tempdir().expect("a directory");
     let limits = [("client-rate", "3"), ("client-burst", "100")];

@@ -69,7 +69,8 @@ function said(text) {
 /** Calls `use` with the code of `later.js`, or tells the presenter that it did not load. */
 const withLater = (use) => import("./later.js").then(use, () => said(translate("load.failed")));
 
-const views = viewsOf({ model, translate, format, announcer, withLater, onChange: () => renderLoop.request() });
+const onChange = () => renderLoop.request();
+const views = viewsOf({ model, translate, format, announcer, withLater, onFirstCrash: loadLater, onChange });
 new JoinView({ pageUrl, timers });
 
 const renderLoop = new RenderLoop({
@@ -117,9 +118,21 @@ document.addEventListener("visibilitychange", () => {
 
 model.settings = controls.settings;
 if (controls.starts) model.start();
-const people = await model.open();
-// The code is loaded before anyone needs it, because the backend may have crashed by then.
-withLater(({ CrashesView, SayControl }) => {
-  views.showCrashes(CrashesView);
-  new SayControl({ translate, people, page: pageUrl, timers, dialQueue });
-});
+const opened = model.open();
+
+let isLoading = false;
+// The first visit does without this code. The first interaction loads it, because a single backend cannot serve it once
+// it has crashed.
+function loadLater() {
+  if (isLoading) return;
+  isLoading = true;
+  withLater(async ({ CrashesView, SayControl }) => {
+    views.showCrashes(CrashesView);
+    new SayControl({ translate, people: await opened, page: pageUrl, timers, dialQueue });
+  });
+}
+
+for (const interaction of ["pointerdown", "keydown", "focusin", "click"]) {
+  document.addEventListener(interaction, loadLater);
+}
+if (controls.starts) loadLater();

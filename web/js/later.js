@@ -1,4 +1,4 @@
-// The code for which the page does not wait. It is loaded once the users are known.
+// The code that a page needs only once its visitor acts, or once a backend crashes.
 
 export { CrashesView } from "./crashes-view.js";
 export { saveJson, savePicture } from "./downloads.js";

@@ -16,10 +16,10 @@ import { TimelineView } from "./timeline-view.js";
  * Returns the functions that paint the page. `mark(conversation)` marks a conversation for the next paint, and `list()`
  * adds and removes cards. `paint(now)` and `paintMore(now, cost)` paint a part, and return whether anything is left for
  * the next frame. `crashWords` and `look()` are for the picture of the run. `showCrashes(CrashesView)` adds the panel
- * of crashes. The parameter `onChange()` requests a repaint, and `withLater(use)` calls `use` with the code of
- * `later.js`.
+ * of crashes, and `onFirstCrash()` requests this. `onChange()` requests a repaint, and `withLater(use)` calls `use` with
+ * the code of `later.js`.
  */
-export function viewsOf({ model, translate, format, announcer, withLater, onChange }) {
+export function viewsOf({ model, translate, format, announcer, withLater, onFirstCrash, onChange }) {
   const hues = new Hues();
   const words = { translate, format, hueOf: (replica) => hues.of(replica) };
   const crashWords = new CrashWords(words);
@@ -72,7 +72,8 @@ export function viewsOf({ model, translate, format, announcer, withLater, onChan
       paintStatus(now);
       paintPlatform(now);
       crashControlsView.paint({ chaos, crashRequests, now });
-      crashesView?.paint(run.crashes);
+      if (crashesView !== null) crashesView.paint(run.crashes);
+      else if (lastOf(run.crashes) !== null) onFirstCrash();
       announce();
     },
   ];

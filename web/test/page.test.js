@@ -117,11 +117,10 @@ test("each page preloads every module that it imports statically", () => {
   }
 });
 
-test("the page loads no code on demand but its words and, once it knows the users, later.js", () => {
+test("the page loads no code on demand but its words and later.js", () => {
   const modules = ["js/app.js", ...imports("js/app.js")].filter((module) => module !== "js/i18n.js");
   const onDemand = modules.flatMap((module) => [...read(module).matchAll(/import\((.*?)\)/g)].map(([, path]) => path));
   assert.deepEqual(onDemand, ['"./later.js"']);
-  assert.match(read("js/app.js"), /await model\.open\(\);(\n\/\/.*)*\nwithLater\(/);
 });
 
 test("every script has a header comment and a bounded length", () => {
