@@ -101,7 +101,7 @@ const controls = new Controls({
     chaos: (isOn) => model.switchChaos(isOn),
     json: () => withLater(({ saveJson }) => saveJson(model.record)),
     picture: () => withLater(({ savePicture }) => {
-      savePicture(model.record, { translate, format, language, crashWords: views.crashWords, look: views.look() });
+      savePicture(model.record, { translate, format, language, look: views.look() });
     }),
     changed: shown((settings) => model.change(settings)),
     said,

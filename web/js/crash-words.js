@@ -1,8 +1,9 @@
 // The crashes as text, for the page and the picture of a run: the steps of one crash, the table of all crashes, and the
 // best, median and worst times.
 
+import { stepText } from "./crash-news.js";
 import { spread } from "./crashes.js";
-import { Step, figuresOf, stepsOf } from "./incident.js";
+import { figuresOf, stepsOf } from "./incident.js";
 
 const TIMES = ["seenAfter", "resumedAfter", "replacedAfter"];
 const FIGURES = ["best", "median", "worst"];
@@ -21,19 +22,10 @@ export class CrashWords {
    * how many of them are.
    */
   stepsOf(incident) {
-    const steps = stepsOf(incident).map((step) => [`+${this.#format.span(step.after)}`, this.#stepText(step)]);
+    const steps = stepsOf(incident).map((step) => [`+${this.#format.span(step.after)}`, stepText(this.#translate, step)]);
     const { sessionsLost: n, sessionsResumed: done } = figuresOf(incident);
     if (done < n) steps.push(["…", this.#translate("incident.progress", { done, n })]);
     return steps;
-  }
-
-  /**
-   * The announcement of the latest step of a crash, as [key, text]. The key contains the text, so that the announcer
-   * corrects a count that has grown. Without a crash, `incident` is null and the text is empty.
-   */
-  newsOf(incident) {
-    const text = incident === null ? "" : this.#stepText(stepsOf(incident).at(-1));
-    return [`${incident?.askedAt} ${text}`, text];
   }
 
   /** The rows of the newest crashes, newest first; at most `most`. */
@@ -73,10 +65,5 @@ export class CrashWords {
 
   #time(milliseconds) {
     return milliseconds === null ? "–" : this.#format.span(milliseconds);
-  }
-
-  #stepText({ kind, mode, replica, count }) {
-    if (kind === Step.ASKED && mode === null) return this.#translate("incident.noticed");
-    return this.#translate(`incident.${kind}`, { replica, n: count, mode: kind === Step.ASKED ? mode : "" });
   }
 }

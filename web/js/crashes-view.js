@@ -1,6 +1,7 @@
 // The crashes on the page: the steps of the last crash, and a table of the newest crashes with the best, median and
 // worst times of all crashes.
 
+import { CrashWords } from "./crash-words.js";
 import { lastOf } from "./crashes.js";
 import { byId, element } from "./dom.js";
 
@@ -16,8 +17,8 @@ export class CrashesView {
   #foot = byId("crashes-foot");
   #drawn = null;
 
-  constructor({ words }) {
-    this.#words = words;
+  constructor(words) {
+    this.#words = new CrashWords(words);
   }
 
   paint(crashes) {

@@ -1,6 +1,7 @@
 // The words and numbers in the picture of a run.
 
 import { causesText } from "./counters.js";
+import { CrashWords } from "./crash-words.js";
 import { verdictOf } from "./ledger.js";
 
 const FACTS = [["sent", "acked", "delivered"], ["lost", "duplicated", "reordered", "unverified"]];
@@ -12,7 +13,7 @@ const FACTS = [["sent", "acked", "delivered"], ["lost", "duplicated", "reordered
 const COLUMNS = ["replica", "mode", "by", "seen", "sessions", "resumed", "replaced"];
 
 /** The contents of the picture, from `Model.record`; `recordedAt` is a `Date`. */
-export function posterOf({ settings, timeline, crashes, ledger, overloads, recordedAt }, { translate, format, language, crashWords }) {
+export function posterOf({ settings, timeline, crashes, ledger, overloads, recordedAt }, { translate, format, language }) {
   const turnedAway = overloads.reduce((sum, [, n]) => sum + n, 0);
   const [key, values] = verdictOf(ledger);
   const numbers = (names) => names.map((name) => `${translate(`ledger.${name}`)} ${format.count(ledger[name])}`).join(" · ");
@@ -30,6 +31,6 @@ export function posterOf({ settings, timeline, crashes, ledger, overloads, recor
     ],
     facts: [translate(key, values), ...FACTS.map(numbers), causesText(translate, overloads)],
     timeline,
-    crashes: incidents.length === 0 ? [] : [head, ...crashWords.rowsOf(incidents)],
+    crashes: incidents.length === 0 ? [] : [head, ...new CrashWords({ translate, format }).rowsOf(incidents)],
   };
 }

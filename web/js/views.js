@@ -3,7 +3,7 @@
 import { ConversationsView } from "./conversations-view.js";
 import { CountersView } from "./counters-view.js";
 import { CrashControlsView } from "./crash-controls-view.js";
-import { CrashWords } from "./crash-words.js";
+import { newsOf } from "./crash-news.js";
 import { lastOf } from "./crashes.js";
 import { byId, setData, setText } from "./dom.js";
 import { Hues } from "./hues.js";
@@ -15,14 +15,13 @@ import { TimelineView } from "./timeline-view.js";
 /**
  * Returns the functions that paint the page. `mark(conversation)` marks a conversation for the next paint, and `list()`
  * adds and removes cards. `paint(now)` and `paintMore(now, cost)` paint a part, and return whether anything is left for
- * the next frame. `crashWords` and `look()` are for the picture of the run. `showCrashes(CrashesView)` adds the panel
- * of crashes, and `onFirstCrash()` requests this. `onChange()` requests a repaint, and `withLater(use)` calls `use` with
- * the code of `later.js`.
+ * the next frame. `look()` is for the picture of the run. `showCrashes(CrashesView)` adds the panel of crashes, and
+ * `onFirstCrash()` requests this. `onChange()` requests a repaint, and `withLater(use)` calls `use` with the code of
+ * `later.js`.
  */
 export function viewsOf({ model, translate, format, announcer, withLater, onFirstCrash, onChange }) {
   const hues = new Hues();
   const words = { translate, format, hueOf: (replica) => hues.of(replica) };
-  const crashWords = new CrashWords(words);
   const countersView = new CountersView(words);
   const platformView = new PlatformView(words);
   const crashControlsView = new CrashControlsView({ ...words, onToken: (token) => model.giveToken(token) });
@@ -58,7 +57,7 @@ export function viewsOf({ model, translate, format, announcer, withLater, onFirs
   // Counters are shown, but not announced.
   function announce() {
     const { chaos, run } = model;
-    announcer.tell("crash", ...crashWords.newsOf(lastOf(run.crashes)));
+    announcer.tell("crash", ...newsOf(translate, lastOf(run.crashes)));
     const chaosText = chaos.isOn ? translate("chaos.started") : byId("chaos-said").textContent;
     announcer.tell("chaos", `${chaos.isOn} ${chaos.ended}`, chaosText);
   }
@@ -104,9 +103,8 @@ export function viewsOf({ model, translate, format, announcer, withLater, onFirs
       return false;
     },
     paintMore,
-    crashWords,
     showCrashes(CrashesView) {
-      crashesView = new CrashesView({ words: crashWords });
+      crashesView = new CrashesView(words);
       onChange();
     },
     look: () => timelineView.look(),

@@ -2,9 +2,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 import { Announcer, GAP_MS } from "../js/announcer.js";
-import { CrashWords } from "../js/crash-words.js";
+import { newsOf } from "../js/crash-news.js";
 import { chanceOf } from "../js/faces.js";
-import { Format } from "../js/format.js";
 import { incidentOf, sessionLost } from "../js/incident.js";
 import { SHORTCUTS, wishOf } from "../js/keyboard.js";
 import { CHAOS_SECONDS, DEFAULTS, MODES, MOST_CONVERSATIONS, MOST_RATE, searchOf, settingsOf } from "../js/settings.js";
@@ -74,8 +73,8 @@ test("the number of lost sessions is announced again once it has grown, at the a
   const timers = new FakeTimers();
   const said = [];
   const announcer = new Announcer({ timers, say: (text) => said.push(text) });
-  const words = new CrashWords({ translate: (key, { n }) => [key, n].join(" ").trim(), format: new Format("en") });
-  const tell = (incident) => announcer.tell("crash", ...words.newsOf(incident));
+  const translate = (key, { n }) => [key, n].join(" ").trim();
+  const tell = (incident) => announcer.tell("crash", ...newsOf(translate, incident));
   tell(null);
   let incident = incidentOf({ id: 1, at: 0, by: "person", mode: "exit" });
   for (const user of ["anna", "bruno", "carla"]) {

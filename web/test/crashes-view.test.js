@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { CrashWords } from "../js/crash-words.js";
 import { By } from "../js/crashes.js";
 import { CrashesView } from "../js/crashes-view.js";
 import { Format } from "../js/format.js";
@@ -26,12 +25,11 @@ function paintedAfter(crashes) {
   const nodes = new Map();
   const byId = (id) => nodes.get(id) ?? nodes.set(id, new Node()).get(id);
   globalThis.document = { getElementById: byId, createElement: () => new Node() };
-  const words = new CrashWords({ translate: translator(ENGLISH), format: new Format("en") });
   const incidents = Array.from({ length: crashes }, (_, id) => {
     const incident = incidentOf({ id, at: 10_000 * id, by: By.CHAOS, mode: "exit" });
     return { ...incident, victim: `be.${id}`, lostAt: incident.askedAt + (id === 0 ? 5_000 : 1_000) };
   });
-  new CrashesView({ words }).paint({ incidents });
+  new CrashesView({ translate: translator(ENGLISH), format: new Format("en") }).paint({ incidents });
   return ["crashes-body", "crashes-foot"].map((id) => byId(id).children.map(({ text }) => text));
 }
 

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { CrashWords } from "../js/crash-words.js";
 import { lastOf } from "../js/crashes.js";
 import { Format } from "../js/format.js";
 import { translator } from "../js/i18n.js";
@@ -194,7 +193,7 @@ test("the picture of a run shows its settings, its numbers, its verdict and its 
   model.start();
   await passes(3_000);
   const [translate, format] = [translator(ENGLISH), new Format("en")];
-  const words = { translate, format, language: "en", crashWords: new CrashWords({ translate, format }) };
+  const words = { translate, format, language: "en" };
   const recordedAt = new Date("2026-01-02T03:04:05Z");
   const quiet = posterOf({ ...model.record, recordedAt }, words);
   assert.deepEqual([quiet.title, quiet.notes[0], quiet.crashes], ["TheSmilingChat", "Conversations: 2 · 5 smiles/s each", []]);
