@@ -1,7 +1,7 @@
 //! `smilingchat simulate`: simulated users that smile at each other, and a ledger of every smile.
 //!
-//! A run opens the sessions, sends smiles, settles, reads the log again and reports. The simulator knows the server
-//! only through the wire protocol, so it can test any implementation of that protocol.
+//! A run opens the sessions, sends smiles, settles, closes the sessions, reads the log again and reports. The simulator
+//! knows the server only through the wire protocol, so it can test any implementation of that protocol.
 //!
 //! Each seat of the plan is a task with one WebSocket at a time. The tasks put their events into one bounded queue, and
 //! [`conduct`] records them in the ledger in batches.
@@ -244,8 +244,10 @@ struct Course {
 enum StageEnd {
     /// The condition of the stage holds.
     Done,
-    /// The stage made no progress for too long, or its time limit passed.
-    Cut,
+    /// The stage made no progress for too long.
+    Quiet,
+    /// The time limit of the stage passed.
+    Late,
     Interrupted,
 }
 
@@ -288,12 +290,8 @@ impl Conductor {
         }
         let end = self.shared.now();
         self.course.send_modify(|course| course.end = Some(end));
-        if self.stage("settling", quiet, settle, Ledger::settled).await != StageEnd::Done {
-            self.course.send_modify(|course| course.give_up = true);
-            self.stage("giving up", quiet, self.shared.patience.client.silence, Ledger::answered).await;
-        }
+        self.settle().await;
         let reread_users = self.read_again().await;
-        self.course.send_modify(|course| course.over = true);
         self.progress.finish();
         let circumstances = Circumstances {
             seed,
@@ -303,6 +301,22 @@ impl Conductor {
             reread_users,
         };
         Ok(Report::new(&self.ledger, circumstances))
+    }
+
+    /// Waits until the run settles, and stops the users. A replica at its maximum number of sessions accepts no readers
+    /// before the users have closed their sessions.
+    async fn settle(&mut self) {
+        let Patience { client, quiet, settle } = self.shared.patience;
+        let settled = self.stage("settling", quiet, settle, Ledger::settled).await;
+        if settled != StageEnd::Done {
+            self.ledger.cut_settling(settled == StageEnd::Quiet);
+            self.course.send_modify(|course| course.give_up = true);
+            if self.stage("giving up", quiet, client.silence, Ledger::answered).await == StageEnd::Interrupted {
+                self.ledger.cut_settling(false);
+            }
+        }
+        self.course.send_modify(|course| course.over = true);
+        self.stage("closing sessions", quiet, client.silence, Ledger::stopped).await;
     }
 
     /// Returns the number of readers with nothing left to read.
@@ -320,10 +334,10 @@ impl Conductor {
                 reader::reread(rereading, shared).await;
             });
         }
-        let end =
-            self.stage("reading the log again", quiet, settle, |ledger| ledger.reread() == ledger.readers()).await;
+        let all_read = |ledger: &Ledger| ledger.reread() == ledger.readers();
+        let end = self.stage("reading the log again", quiet, settle, all_read).await;
         let complete = self.ledger.reread();
-        self.ledger.end_reread(end != StageEnd::Interrupted);
+        self.ledger.end_reread(end == StageEnd::Quiet);
         complete
     }
 
@@ -346,10 +360,10 @@ impl Conductor {
                     if movement != self.ledger.movement() {
                         (moved_at, movement) = (Instant::now(), self.ledger.movement());
                     } else if moved_at.elapsed() >= quiet {
-                        return StageEnd::Cut;
+                        return StageEnd::Quiet;
                     }
                 }
-                () = sleep_until(limit) => return StageEnd::Cut,
+                () = sleep_until(limit) => return StageEnd::Late,
                 () = self.interrupt.notified() => return StageEnd::Interrupted,
             }
         }

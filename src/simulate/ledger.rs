@@ -115,10 +115,12 @@ pub struct Ledger {
     live: usize,
     /// Seats whose users have stopped sending.
     done: usize,
-    /// Whether a replica answered at the end; `true` until then.
-    answered: bool,
-    /// Whether the second reading was interrupted.
-    interrupted: bool,
+    /// Seats whose users have closed their sessions.
+    stopped: usize,
+    /// Whether settling was cut.
+    cut: bool,
+    /// Whether the run could not be verified to its end.
+    unproven: bool,
     ack_latency: Latency,
     delivery_latency: Latency,
     recovery: Latency,
@@ -143,8 +145,9 @@ impl Ledger {
             heard: 0,
             live: 0,
             done: 0,
-            answered: true,
-            interrupted: false,
+            stopped: 0,
+            cut: false,
+            unproven: false,
             ack_latency: Latency::new(),
             delivery_latency: Latency::new(),
             recovery: Latency::new(),
@@ -181,6 +184,10 @@ impl Ledger {
             }
             Event::NotCrashed { cause } => *self.counts.refused_crashes.entry(cause).or_default() += 1,
             Event::NoMoreBeats => self.done += 1,
+            Event::Stopped => {
+                self.live -= usize::from(self.streams[stream].live);
+                self.stopped += 1;
+            }
         }
     }
 
@@ -220,6 +227,7 @@ impl Ledger {
         let stream = &mut self.streams[number];
         self.live -= usize::from(is_seat && stream.live);
         stream.live = false;
+        stream.excused |= is_seat && self.cut;
         // A session that ends before its first answer prolongs the outage instead of beginning another one.
         if stream.lost_at.is_none() {
             stream.lost_at = Some(at);

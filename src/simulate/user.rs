@@ -32,7 +32,8 @@ impl User {
         loop {
             let course = *self.course.borrow_and_update();
             if course.over {
-                return self.client.close().await;
+                self.client.close().await;
+                return self.shared.note(self.seat, Event::Stopped).await;
             }
             if course.give_up {
                 self.client.give_up_refused();

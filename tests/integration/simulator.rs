@@ -298,6 +298,49 @@ async fn an_interrupt_stops_sending_and_the_run_completes() {
     );
 }
 
+#[tokio::test]
+async fn a_run_interrupted_while_it_settles_is_not_proven_and_has_no_faults() {
+    // A seat that loses its session never gets another.
+    let behaviour = Behaviour { break_every: 40, upgrades: 6, ..Behaviour::default() };
+    let server = MisbehavingServer::start(USERS, behaviour).await;
+    let interrupt = Arc::new(Notify::new());
+    let options = options(server.url());
+    let run = conduct(&options, patience(FOR_EVER), Progress::silent(), Arc::clone(&interrupt));
+    let interrupting = async {
+        server.stored(100).await;
+        // The run never settles, so every later stage is interrupted.
+        loop {
+            interrupt.notify_one();
+            tokio::task::yield_now().await;
+        }
+    };
+    let report = tokio::select! {
+        report = run => report.unwrap(),
+        () = interrupting => unreachable!(),
+    };
+    assert!(report.acked > report.delivered, "every smile was delivered: {report}");
+    assert_eq!((report.faults.as_slice(), report.exit_status()), ([].as_slice(), 3), "{report}");
+}
+
+#[tokio::test]
+async fn smiles_to_seats_that_cannot_return_are_not_lost() {
+    let behaviour = Behaviour { break_every: 40, upgrades: 6, ..Behaviour::default() };
+    let report = against(behaviour, Duration::from_secs(2)).await;
+    assert!(report.acked > report.delivered, "every smile was delivered: {report}");
+    assert_eq!((report.faults.as_slice(), report.exit_status()), ([].as_slice(), 3), "{report}");
+}
+
+#[tokio::test]
+async fn a_server_with_room_for_the_seats_alone_lets_the_log_be_read_again() {
+    assert_complete(&against(Behaviour { max_sessions: 6, ..Behaviour::default() }, Duration::from_secs(2)).await);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_the_readers_breaks_no_promise() {
+    let report = against(Behaviour { upgrades: 6, ..Behaviour::default() }, Duration::from_secs(2)).await;
+    assert_eq!((report.faults.as_slice(), report.exit_status()), ([].as_slice(), 3), "{report}");
+}
+
 async fn until_the_server_stops(fault: Fault) -> Report {
     let server = MisbehavingServer::start(USERS, Behaviour { fault, ..Behaviour::default() }).await;
     let options = SimulateOptions { duration: 2.0, ..options(server.url()) };

@@ -72,6 +72,8 @@ pub enum Event {
     },
     /// The user of this stream has no more smiles to send.
     NoMoreBeats,
+    /// The user of this stream has closed its session and stopped. This is the last event of a seat.
+    Stopped,
 }
 
 /// How a session began.

@@ -46,6 +46,10 @@ impl SentSmile {
         }
     }
 
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.outcome == Outcome::Open && self.in_flight
+    }
+
     pub(super) fn written_before(&self) -> bool {
         self.written.is_some()
     }

@@ -13,11 +13,14 @@ pub(super) struct Stream {
     pub start: Option<Offset>,
     /// Offsets above this one need not be received.
     until: Offset,
+    /// Whether this seat did not have enough time with a session before it stopped. Then neither the smiles that it
+    /// lacks at the end of its stream nor the unanswered smiles of its user are faults.
+    pub excused: bool,
     /// The highest offset that the last session on the run's log has received; at first, the offset at which that
     /// session started.
     pub offset: Offset,
     pub sessions: u32,
-    /// Whether there is a session now.
+    /// Whether there is a session now or, after a seat has stopped, whether there was one when it stopped.
     pub live: bool,
     /// Whether the current session belongs to a different log and so says nothing about the log of the run.
     pub foreign: bool,
@@ -67,6 +70,7 @@ impl Stream {
             user,
             start: None,
             until: Offset(u64::MAX),
+            excused: false,
             offset: Offset(0),
             sessions: 0,
             live: false,
@@ -101,6 +105,20 @@ impl Stream {
 
     pub(super) fn expect_no_more(&mut self) {
         self.until = self.offset;
+    }
+
+    pub(super) fn expect_until(&mut self, head: Offset) {
+        self.until = head;
+    }
+
+    /// Ends what this seat must receive.
+    pub(super) fn stop(&mut self) {
+        self.until = if self.excused { self.offset } else { self.until.max(self.offset) };
+    }
+
+    /// Whether the stream need not receive a smile at `head`, although it began before that smile.
+    pub(super) fn ends_before(&self, head: Offset) -> bool {
+        self.start.is_some_and(|start| start < head) && self.until < head
     }
 
     pub(super) fn next_place(&mut self) -> Place {

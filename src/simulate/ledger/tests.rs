@@ -85,7 +85,7 @@ impl Scene {
         self.receive(beat(number).receiver(), number, offset);
     }
 
-    fn reconnect(&mut self, stream: usize, from: u64) {
+    pub(super) fn reconnect(&mut self, stream: usize, from: u64) {
         self.tell(stream, Event::ConnectionLost);
         self.welcome(stream, from, Some(from), true);
     }

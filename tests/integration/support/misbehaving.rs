@@ -74,6 +74,10 @@ pub(crate) struct Behaviour {
     /// Drains the sender's session instead of handling every n-th smile.
     pub(crate) drain_every: u64,
     pub(crate) refuse_upgrade_every: u64,
+    /// The maximum number of sessions at the same time; 0 means no limit.
+    pub(crate) max_sessions: usize,
+    /// Refuses every upgrade after the first n; 0 means no limit.
+    pub(crate) upgrades: u64,
 }
 
 /// Dropping this value stops the server and closes all connections.
@@ -352,9 +356,12 @@ fn upgrade(
     asked: &mut Option<(UserName, Option<Offset>)>,
 ) -> Result<Response, ErrorResponse> {
     let mut world = lock(world);
-    let every = world.behaviour.refuse_upgrade_every;
+    let Behaviour { refuse_upgrade_every, max_sessions, upgrades, .. } = world.behaviour;
     world.upgrades += 1;
-    if world.upgrades.is_multiple_of(every) {
+    if world.upgrades.is_multiple_of(refuse_upgrade_every)
+        || (max_sessions > 0 && world.sessions.len() >= max_sessions)
+        || (upgrades > 0 && world.upgrades > upgrades)
+    {
         let refusal = Refusal::temporary(ErrorCode::Draining, "leaving", Duration::from_millis(5));
         let body = protocol::to_json(&refusal);
         let refusal = ErrorResponse::new(Some(body));
