@@ -2,7 +2,7 @@
 //! the protocol allows, and finds no fault in a correct server.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smilingchat::client;
 use smilingchat::config::SimulateOptions;
@@ -339,6 +339,17 @@ async fn a_server_with_room_for_the_seats_alone_lets_the_log_be_read_again() {
 async fn a_server_that_refuses_the_readers_breaks_no_promise() {
     let report = against(Behaviour { upgrades: 6, ..Behaviour::default() }, Duration::from_secs(2)).await;
     assert_eq!((report.faults.as_slice(), report.exit_status()), ([].as_slice(), 3), "{report}");
+}
+
+#[tokio::test]
+async fn a_long_log_is_read_again_to_its_end() {
+    let behaviour = Behaviour { replay_pause: Duration::from_millis(80), ..Behaviour::default() };
+    let server = MisbehavingServer::start(USERS, behaviour).await;
+    let patience = Patience { settle: Duration::from_secs(2), ..patience(FOR_EVER) };
+    let began = Instant::now();
+    let report = conduct(&options(server.url()), patience, Progress::silent(), Arc::new(Notify::new())).await.unwrap();
+    assert_complete(&report);
+    assert!(began.elapsed() > 2 * patience.settle, "the log was not long enough: {report}");
 }
 
 async fn until_the_server_stops(fault: Fault) -> Report {

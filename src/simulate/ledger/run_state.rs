@@ -123,6 +123,11 @@ impl Ledger {
         self.streams.len() - self.plan.seats()
     }
 
+    /// The number of smiles and acks that arrived.
+    pub fn heard(&self) -> u64 {
+        self.heard
+    }
+
     /// A number that changes with every smile, ack, permanent refusal and new session.
     pub fn movement(&self) -> u64 {
         self.heard + self.counts.failed + self.counts.sessions_per_replica.values().sum::<u64>()

@@ -78,6 +78,8 @@ pub(crate) struct Behaviour {
     pub(crate) max_sessions: usize,
     /// Refuses every upgrade after the first n; 0 means no limit.
     pub(crate) upgrades: u64,
+    /// The pause before each smile that a resumed session missed.
+    pub(crate) replay_pause: Duration,
 }
 
 /// Dropping this value stops the server and closes all connections.
@@ -123,6 +125,7 @@ impl Drop for MisbehavingServer {
 /// A command to a session.
 enum Order {
     Say(ServerFrame),
+    Pause(Duration),
     Close(u16),
     Break,
     Hang,
@@ -202,6 +205,7 @@ impl World {
         let missed = self.log.iter().filter(concerns).filter(|smile| smile.offset > start);
         let hole = usize::from(recovered && fault == Fault::HoleOnResume);
         for smile in missed.skip(hole).filter(|smile| Some(smile.offset) != self.forgotten) {
+            let _ = orders.send(Order::Pause(self.behaviour.replay_pause));
             let _ = orders.send(Order::Say(ServerFrame::Smile(smile.clone())));
         }
         self.joined += 1;
@@ -323,6 +327,7 @@ async fn serve(mut stream: TcpStream, world: Arc<Mutex<World>>) {
                     let text = Utf8Bytes::try_from(frame.encode()).expect("the JSON was not UTF-8");
                     if socket.send(Message::Text(text)).await.is_err() { break }
                 }
+                Some(Order::Pause(pause)) => tokio::time::sleep(pause).await,
                 Some(Order::Close(code)) => {
                     let _ = socket.close(Some(CloseFrame { code: code.into(), reason: "".into() })).await;
                     break;
