@@ -11,7 +11,8 @@
 //! - Every smile known to be in the log reaches every stream of its sender and of its receiver that began before it.
 //!   A smile that is missing from one of these streams counts as lost. The exceptions are streams that could not be
 //!   read to their end: see [`Ledger::end_reread`].
-//! - Smiles that only one session can have admitted are in the log in the order in which that session sent them.
+//! - Smiles that only one session can have admitted are in the log in the order in which that session sent them. A
+//!   transmission that was refused or acked as a duplicate stored nothing, so its session did not admit the smile.
 
 mod entry;
 mod run_state;
@@ -287,7 +288,7 @@ impl Ledger {
             return self.breach(number, &format!("received an ack for {}, which it had not sent", id.as_str()));
         };
         if duplicate {
-            if find(&mut self.smiles, beat).is_some_and(|smile| smile.admitted_at().is_some()) {
+            if find(&mut self.smiles, beat).is_some_and(|smile| !smile.ack_as_duplicate()) {
                 self.breach(
                     number,
                     &format!("{} was acked as a duplicate, but no earlier attempt can have stored it", describe(beat)),

@@ -195,6 +195,65 @@ fn a_log_that_no_longer_reaches_back_to_the_start_of_the_run_is_a_breach() {
 }
 
 #[test]
+fn the_order_of_smiles_in_flight_at_a_lost_connection_is_checked() {
+    for (order, expected) in [([0, 2], vec![]), ([2, 0], vec![("reordered", 1)])] {
+        let mut scene = Scene::new();
+        scene.send(0);
+        scene.send(2);
+        scene.reconnect(ANNA, 100);
+        scene.write(0);
+        scene.write(2);
+        for (number, offset) in order.into_iter().zip(101..) {
+            scene.receive(ANNA, number, offset);
+            scene.receive(BRUNO, number, offset);
+        }
+        for (number, offset) in order.into_iter().zip(101..) {
+            scene.ack(number, offset, true);
+        }
+        assert_eq!(scene.faults(), expected);
+    }
+}
+
+#[test]
+fn the_ack_of_a_duplicate_does_not_say_which_of_several_sessions_admitted_the_smile() {
+    let mut scene = Scene::new();
+    scene.send(0);
+    scene.send(2);
+    scene.reconnect(ANNA, 100);
+    // The first replica stored smile 2 alone. The second one refused smile 2, and stored smile 0 before it hung.
+    scene.write(0);
+    scene.write(2);
+    scene.refuse(2, ErrorCode::Overloaded);
+    scene.reconnect(ANNA, 100);
+    scene.write(0);
+    scene.write(2);
+    for (number, offset) in [(2, 101), (0, 102)] {
+        scene.receive(ANNA, number, offset);
+        scene.receive(BRUNO, number, offset);
+        scene.ack(number, offset, true);
+    }
+    assert_eq!(scene.faults(), []);
+}
+
+#[test]
+fn a_smile_sent_again_after_a_refusal_has_its_last_place_in_the_session() {
+    let mut scene = Scene::new();
+    scene.send(0);
+    scene.send(2);
+    scene.refuse(0, ErrorCode::Overloaded);
+    scene.write(0);
+    scene.reconnect(ANNA, 100);
+    scene.write(0);
+    scene.write(2);
+    for (number, offset) in [(2, 101), (0, 102)] {
+        scene.receive(ANNA, number, offset);
+        scene.receive(BRUNO, number, offset);
+        scene.ack(number, offset, true);
+    }
+    assert_eq!(scene.faults(), []);
+}
+
+#[test]
 fn recovery_lasts_from_the_loss_to_the_first_answer() {
     let mut scene = Scene::new();
     let tell = |scene: &mut Scene, seconds, event| {

@@ -74,7 +74,7 @@ impl Scene {
         self.tell(stream, Event::Received(self.smile(number, offset)));
     }
 
-    fn refuse(&mut self, number: usize, code: ErrorCode) {
+    pub(super) fn refuse(&mut self, number: usize, code: ErrorCode) {
         let id = Some(self.id(number).as_str().to_owned());
         self.tell(beat(number).sender(), Event::Refused { id, code });
     }
