@@ -312,7 +312,9 @@ impl Conductor {
         if settled != StageEnd::Done {
             self.ledger.cut_settling(settled == StageEnd::Quiet);
             self.course.send_modify(|course| course.give_up = true);
-            if self.stage("giving up", quiet, client.silence, Ledger::answered).await == StageEnd::Interrupted {
+            if self.stage("giving up", quiet, client.silence, Ledger::given_up_and_answered).await
+                == StageEnd::Interrupted
+            {
                 self.ledger.cut_settling(false);
             }
         }

@@ -116,6 +116,8 @@ pub struct Ledger {
     live: usize,
     /// Seats whose users have stopped sending.
     done: usize,
+    /// Seats whose users give up refused smiles.
+    giving_up: usize,
     /// Seats whose users have closed their sessions.
     stopped: usize,
     /// Whether settling was cut.
@@ -146,6 +148,7 @@ impl Ledger {
             heard: 0,
             live: 0,
             done: 0,
+            giving_up: 0,
             stopped: 0,
             cut: false,
             unproven: false,
@@ -185,6 +188,7 @@ impl Ledger {
             }
             Event::NotCrashed { cause } => *self.counts.refused_crashes.entry(cause).or_default() += 1,
             Event::NoMoreBeats => self.done += 1,
+            Event::GivingUp => self.giving_up += 1,
             Event::Stopped => {
                 self.live -= usize::from(self.streams[stream].live);
                 self.stopped += 1;

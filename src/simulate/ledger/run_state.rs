@@ -113,6 +113,11 @@ impl Ledger {
         }
     }
 
+    /// Whether no smile waits for an answer, and none will be written again unless a connection is lost.
+    pub fn given_up_and_answered(&self) -> bool {
+        self.giving_up == self.plan.seats() && self.answered()
+    }
+
     /// Whether every user has stopped.
     pub fn stopped(&self) -> bool {
         self.stopped == self.plan.seats()
