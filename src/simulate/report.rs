@@ -13,9 +13,9 @@ use super::ledger::{Crash, Fault, Ledger};
 pub struct Report {
     /// Whether the run is proven and no fault was found.
     pub clean: bool,
-    /// Whether every smile could be followed to the end of the run. If not, a session or a reader was refused at the
-    /// end, or an interrupt or a time limit came too early; the smiles that could not be followed do not count as
-    /// faults.
+    /// Whether a smile was acked, and every smile could be followed to the end of the run. In a run with acked smiles
+    /// that is not proven, a session or a reader was refused at the end, or an interrupt or a time limit came too
+    /// early; the smiles that could not be followed do not count as faults.
     pub proven: bool,
     /// The seed. With the same options and users, it yields the same plan.
     pub seed: u64,
@@ -204,6 +204,9 @@ impl fmt::Display for Report {
         match (self.exit_status(), self.reread_users) {
             (0, users) => {
                 write!(f, "clean: the log was read again for {users} users and holds every smile once, in order")
+            }
+            (3, _) if self.acked == 0 => {
+                write!(f, "NOT PROVEN: no smile was acked, so nothing was tested; no broken promise was found")
             }
             (3, _) => write!(
                 f,

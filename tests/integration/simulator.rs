@@ -94,6 +94,13 @@ async fn overload_is_tolerated() {
 }
 
 #[tokio::test]
+async fn a_server_that_stores_nothing_proves_nothing() {
+    let report = against(Behaviour { overload_every: 1, ..Behaviour::default() }, Duration::from_secs(1)).await;
+    assert_eq!((report.acked, report.faults.as_slice(), report.exit_status()), (0, [].as_slice(), 3), "{report}");
+    assert!(report.to_string().contains("no smile was acked"), "the verdict was wrong: {report}");
+}
+
+#[tokio::test]
 async fn broken_connections_and_refused_upgrades_are_tolerated() {
     let behaviour = Behaviour { break_every: 10, refuse_upgrade_every: 3, overload_every: 7, ..Behaviour::default() };
     let report = against(behaviour, FOR_EVER).await;

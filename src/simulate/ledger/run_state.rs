@@ -138,9 +138,9 @@ impl Ledger {
         self.heard + self.counts.failed + self.counts.sessions_per_replica.values().sum::<u64>()
     }
 
-    /// Whether the run could be verified to its end. See [`Self::end_reread`].
+    /// Whether a smile was acked, and the run could be verified to its end. See [`Self::end_reread`].
     pub fn proven(&self) -> bool {
-        !self.unproven
+        self.counts.acked > 0 && !self.unproven
     }
 
     /// The counts so far.
