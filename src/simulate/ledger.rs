@@ -298,7 +298,6 @@ impl Ledger {
                     &format!("{} was acked as a duplicate, but no earlier attempt can have stored it", describe(beat)),
                 );
             }
-            self.streams[number].learn(offset);
         } else {
             self.advance(number, offset, Some(beat));
         }

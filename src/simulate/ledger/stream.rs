@@ -34,9 +34,8 @@ pub(super) struct Stream {
     written: u32,
     /// The offsets of this run's smiles that arrived in ascending order.
     received: Vec<Offset>,
-    /// The other offsets of this run's smiles: those that arrived after a higher offset, or are known from the ack of a
-    /// duplicate.
-    known: BTreeSet<Offset>,
+    /// The other offsets of this run's smiles: those that arrived after a higher offset.
+    late: BTreeSet<Offset>,
 }
 
 /// The place of a transmission: its session, and its number in that session.
@@ -80,7 +79,7 @@ impl Stream {
             lost_at: None,
             written: 0,
             received: Vec::new(),
-            known: BTreeSet::new(),
+            late: BTreeSet::new(),
         }
     }
 
@@ -138,29 +137,20 @@ impl Stream {
             if ours && in_order {
                 self.received.push(offset);
             } else if ours {
-                self.known.insert(offset);
+                self.late.insert(offset);
             }
             return Advance::Next;
         }
-        if ours && !self.known.insert(offset) {
+        if ours && !self.late.insert(offset) {
             return Advance::Again;
         }
         Advance::Late
-    }
-
-    /// Records an offset that is known from the ack of a duplicate.
-    pub(super) fn learn(&mut self, offset: Offset) {
-        self.known.insert(offset);
     }
 
     /// Whether the stream never began and so has nothing to receive, or its last session is on the run's log and has
     /// reached `head` or `until`.
     pub(super) fn is_past(&self, head: Offset) -> bool {
         self.start.is_none() || (!self.foreign && self.offset >= head.min(self.until))
-    }
-
-    pub(super) fn knows(&self, offset: Offset) -> bool {
-        self.has_received(offset) || self.known.contains(&offset)
     }
 
     fn has_received(&self, offset: Offset) -> bool {
@@ -174,7 +164,7 @@ impl Stream {
         let mut received = self.received.iter().peekable();
         let is_missing = |(offset, _): &&(Offset, T)| {
             while received.next_if(|&received| received < offset).is_some() {}
-            *offset > start && *offset <= self.until && received.peek() != Some(&offset) && !self.known.contains(offset)
+            *offset > start && *offset <= self.until && received.peek() != Some(&offset) && !self.late.contains(offset)
         };
         expected.iter().filter(is_missing).collect()
     }

@@ -109,18 +109,6 @@ impl Ledger {
         }
     }
 
-    /// The smiles of a user's stream that are known to be in the log, in the order of the log.
-    pub(super) fn expected(&self, user: &UserName) -> Vec<(Offset, Beat)> {
-        let concerns = |beat: Beat| [beat.sender(), beat.receiver()].iter().any(|&seat| self.plan.user(seat) == user);
-        let mut expected: Vec<_> = self
-            .sent()
-            .filter(|&(beat, _)| concerns(beat))
-            .filter_map(|(beat, smile)| Some((smile.offset?, beat)))
-            .collect();
-        expected.sort_unstable();
-        expected
-    }
-
     pub(super) fn sent(&self) -> impl Iterator<Item = (Beat, &super::SentSmile)> {
         self.smiles.iter().enumerate().flat_map(|(conversation, smiles)| {
             let numbered = smiles.iter().enumerate();
