@@ -281,17 +281,18 @@ impl Conductor {
         }
         let begin = self.shared.now();
         self.course.send_modify(|course| course.begin = Some(begin));
+        let mut requests = None;
         if gathered != StageEnd::Interrupted {
-            // Dropping this handle when sending ends stops the crashes.
-            let _crashes = self.crash_every.map(|every| {
-                let crashes = crasher::crash_every(every, self.token.take(), Arc::clone(&self.shared));
+            requests = self.crash_every.map(|every| {
+                let course = self.course.subscribe();
+                let crashes = crasher::crash_every(every, self.token.take(), Arc::clone(&self.shared), course);
                 AbortOnDropHandle::new(tokio::spawn(crashes))
             });
             self.stage("sending", Duration::MAX, self.shared.plan.duration(), |_| false).await;
         }
         let end = self.shared.now();
         self.course.send_modify(|course| course.end = Some(end));
-        self.settle().await;
+        self.settle(requests).await;
         let reread_users = self.read_again().await;
         self.progress.finish();
         let circumstances = Circumstances {
@@ -306,9 +307,11 @@ impl Conductor {
 
     /// Waits until the run settles, and stops the users. A replica at its maximum number of sessions accepts no readers
     /// before the users have closed their sessions.
-    async fn settle(&mut self) {
+    async fn settle(&mut self, requests: Option<AbortOnDropHandle<()>>) {
         let Patience { client, quiet, settle } = self.shared.patience;
-        let settled = self.stage("settling", quiet, settle, Ledger::settled).await;
+        // The ledger must list a crash that was requested just before sending ended.
+        let all_answered = || requests.as_ref().is_none_or(AbortOnDropHandle::is_finished);
+        let settled = self.stage("settling", quiet, settle, |ledger| all_answered() && ledger.settled()).await;
         if settled != StageEnd::Done {
             self.ledger.cut_settling(settled == StageEnd::Quiet);
             self.course.send_modify(|course| course.give_up = true);

@@ -359,6 +359,18 @@ async fn a_long_log_is_read_again_to_its_end() {
     assert!(began.elapsed() > 2 * patience.settle, "the log was not long enough: {report}");
 }
 
+#[tokio::test]
+async fn every_crash_is_in_the_ledger_and_none_is_requested_at_the_end() {
+    // The second answer comes long after sending has ended.
+    for pause in [0, 600] {
+        let behaviour = Behaviour { crash_pause: Duration::from_millis(pause), ..Behaviour::default() };
+        let server = MisbehavingServer::start(USERS, behaviour).await;
+        let report = simulate(&SimulateOptions { crash_every: 0.25, ..options(server.url()) }, FOR_EVER).await.unwrap();
+        assert_complete(&report);
+        assert_eq!((report.crashes.len(), server.crashes()), (1, 1), "{report}");
+    }
+}
+
 async fn until_the_server_stops(fault: Fault) -> Report {
     let server = MisbehavingServer::start(USERS, Behaviour { fault, ..Behaviour::default() }).await;
     let options = SimulateOptions { duration: 2.0, ..options(server.url()) };
