@@ -209,6 +209,9 @@ impl Ledger {
         let is_seat = number < self.plan.seats();
         self.live += usize::from(is_seat && !stream.live);
         stream.begin_session(offset, foreign);
+        if !is_seat && (foreign || !recovered) {
+            self.streams[number].expect_nothing();
+        }
         if foreign {
             self.breach(number, &format!("the session belongs to another log, with the epoch {}", epoch.as_str()));
         }
@@ -219,7 +222,6 @@ impl Ledger {
             Some(_) if !recovered => {
                 self.counts.gaps += 1;
                 if !is_seat {
-                    self.streams[number].expect_nothing();
                     self.breach(number, "the log could not be read again from the start of the run");
                 }
             }

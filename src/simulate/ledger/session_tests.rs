@@ -254,6 +254,19 @@ fn a_smile_sent_again_after_a_refusal_has_its_last_place_in_the_session() {
 }
 
 #[test]
+fn a_reader_on_another_log_has_nothing_left_to_read() {
+    for recovered in [false, true] {
+        let mut scene = Scene::new();
+        scene.pass(0, 101);
+        let again = scene.ledger.begin_reread(&UserName::new("user0")).unwrap();
+        scene.tell(again.stream, welcomed("other", 100, Some(100), recovered));
+        assert_eq!(scene.ledger.reread(), 1, "recovered: {recovered}");
+        scene.ledger.end_reread(true);
+        assert_eq!(scene.faults(), [("breach of contract", 1 + u64::from(!recovered))], "recovered: {recovered}");
+    }
+}
+
+#[test]
 fn recovery_lasts_from_the_loss_to_the_first_answer() {
     let mut scene = Scene::new();
     let tell = |scene: &mut Scene, seconds, event| {

@@ -147,10 +147,11 @@ impl Stream {
         Advance::Late
     }
 
-    /// Whether the stream never began and so has nothing to receive, or its last session is on the run's log and has
-    /// reached `head` or `until`.
+    /// Whether the stream has nothing to receive up to `head` or `until`, or its last session is on the run's log and
+    /// has reached `head` or `until`.
     pub(super) fn is_past(&self, head: Offset) -> bool {
-        self.start.is_none() || (!self.foreign && self.offset >= head.min(self.until))
+        let goal = head.min(self.until);
+        self.start.is_none_or(|start| goal <= start) || (!self.foreign && self.offset >= goal)
     }
 
     fn has_received(&self, offset: Offset) -> bool {
