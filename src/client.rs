@@ -64,8 +64,9 @@ pub struct Patience {
     pub connect: Duration,
     /// Silence on a connection after which the client sends a ping.
     pub ping_after: Duration,
-    /// Silence after which the client drops the connection; also the time limit for a write, and for the welcome after
-    /// the upgrade. This value must be greater than `ping_after`.
+    /// Silence after which the client drops the connection, unless it sent the ping late: the server always has the
+    /// difference to `ping_after` to answer. Also the time limit for a write, and for the welcome after the upgrade.
+    /// This value must be greater than `ping_after`.
     pub silence: Duration,
 }
 

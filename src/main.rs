@@ -24,7 +24,12 @@ fn main() -> ExitCode {
         Ok(command_line) => command_line,
         Err(error) => return refuse(error),
     };
-    let outcome = runtime().map_err(Failure::from).and_then(|runtime| runtime.block_on(run(command_line)));
+    let outcome = runtime().map_err(Failure::from).and_then(|runtime| {
+        let outcome = runtime.block_on(run(command_line));
+        // Dropping the runtime would wait, without a limit, for a name that is being resolved.
+        runtime.shutdown_background();
+        outcome
+    });
     outcome.unwrap_or_else(|error| {
         report(&error);
         ExitCode::FAILURE

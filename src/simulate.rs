@@ -1,7 +1,7 @@
 //! `smilingchat simulate`: simulated users that smile at each other, and a ledger of every smile.
 //!
-//! A run opens the sessions, sends smiles, settles, reads the log again and reports. The simulator knows the server
-//! only through the wire protocol, so it can test any implementation of that protocol.
+//! A run opens the sessions, sends smiles, settles, closes the sessions, reads the log again and reports. The simulator
+//! knows the server only through the wire protocol, so it can test any implementation of that protocol.
 //!
 //! Each seat of the plan is a task with one WebSocket at a time. The tasks put their events into one bounded queue, and
 //! [`conduct`] records them in the ledger in batches.
@@ -55,7 +55,8 @@ pub struct Patience {
     pub client: client::Patience,
     /// A stage other than sending ends after this time without a smile, an ack, a permanent refusal or a new session.
     pub quiet: Duration,
-    /// The time limit of each of these stages: opening the sessions, settling, and reading the log again.
+    /// The time limit of each of these stages: opening the sessions, settling, and reading the log again. While smiles
+    /// arrive, reading the log again has no time limit.
     pub settle: Duration,
 }
 
@@ -244,8 +245,10 @@ struct Course {
 enum StageEnd {
     /// The condition of the stage holds.
     Done,
-    /// The stage made no progress for too long, or its time limit passed.
-    Cut,
+    /// The stage made no progress for too long.
+    Quiet,
+    /// The time limit of the stage passed.
+    Late,
     Interrupted,
 }
 
@@ -278,22 +281,19 @@ impl Conductor {
         }
         let begin = self.shared.now();
         self.course.send_modify(|course| course.begin = Some(begin));
+        let mut requests = None;
         if gathered != StageEnd::Interrupted {
-            // Dropping this handle when sending ends stops the crashes.
-            let _crashes = self.crash_every.map(|every| {
-                let crashes = crasher::crash_every(every, self.token.take(), Arc::clone(&self.shared));
+            requests = self.crash_every.map(|every| {
+                let course = self.course.subscribe();
+                let crashes = crasher::crash_every(every, self.token.take(), Arc::clone(&self.shared), course);
                 AbortOnDropHandle::new(tokio::spawn(crashes))
             });
             self.stage("sending", Duration::MAX, self.shared.plan.duration(), |_| false).await;
         }
         let end = self.shared.now();
         self.course.send_modify(|course| course.end = Some(end));
-        if self.stage("settling", quiet, settle, Ledger::settled).await != StageEnd::Done {
-            self.course.send_modify(|course| course.give_up = true);
-            self.stage("giving up", quiet, self.shared.patience.client.silence, Ledger::answered).await;
-        }
+        self.settle(requests).await;
         let reread_users = self.read_again().await;
-        self.course.send_modify(|course| course.over = true);
         self.progress.finish();
         let circumstances = Circumstances {
             seed,
@@ -303,6 +303,26 @@ impl Conductor {
             reread_users,
         };
         Ok(Report::new(&self.ledger, circumstances))
+    }
+
+    /// Waits until the run settles, and stops the users. A replica at its maximum number of sessions accepts no readers
+    /// before the users have closed their sessions.
+    async fn settle(&mut self, requests: Option<AbortOnDropHandle<()>>) {
+        let Patience { client, quiet, settle } = self.shared.patience;
+        // The ledger must list a crash that was requested just before sending ended.
+        let all_answered = || requests.as_ref().is_none_or(AbortOnDropHandle::is_finished);
+        let settled = self.stage("settling", quiet, settle, |ledger| all_answered() && ledger.settled()).await;
+        if settled != StageEnd::Done {
+            self.ledger.cut_settling(settled == StageEnd::Quiet);
+            self.course.send_modify(|course| course.give_up = true);
+            if self.stage("giving up", quiet, client.silence, Ledger::given_up_and_answered).await
+                == StageEnd::Interrupted
+            {
+                self.ledger.cut_settling(false);
+            }
+        }
+        self.course.send_modify(|course| course.over = true);
+        self.stage("closing sessions", quiet, client.silence, Ledger::stopped).await;
     }
 
     /// Returns the number of readers with nothing left to read.
@@ -320,10 +340,16 @@ impl Conductor {
                 reader::reread(rereading, shared).await;
             });
         }
-        let end =
-            self.stage("reading the log again", quiet, settle, |ledger| ledger.reread() == ledger.readers()).await;
+        let all_read = |ledger: &Ledger| ledger.reread() == ledger.readers();
+        let end = loop {
+            let heard = self.ledger.heard();
+            let end = self.stage("reading the log again", quiet, settle, all_read).await;
+            if end != StageEnd::Late || self.ledger.heard() == heard {
+                break end;
+            }
+        };
         let complete = self.ledger.reread();
-        self.ledger.end_reread(end != StageEnd::Interrupted);
+        self.ledger.end_reread(end == StageEnd::Quiet);
         complete
     }
 
@@ -346,10 +372,10 @@ impl Conductor {
                     if movement != self.ledger.movement() {
                         (moved_at, movement) = (Instant::now(), self.ledger.movement());
                     } else if moved_at.elapsed() >= quiet {
-                        return StageEnd::Cut;
+                        return StageEnd::Quiet;
                     }
                 }
-                () = sleep_until(limit) => return StageEnd::Cut,
+                () = sleep_until(limit) => return StageEnd::Late,
                 () = self.interrupt.notified() => return StageEnd::Interrupted,
             }
         }

@@ -47,6 +47,8 @@ pub(crate) async fn after_a_kill(scale: &Scale, report: &mut Report) {
             .expect("the simulator's output should be UTF-8");
         let report_of: serde_json::Value = serde_json::from_str(&text).expect("the simulator's report should be JSON");
         let recovery = &report_of["recovery_ms"];
+        assert_eq!(report_of["clean"], true, "the run was not proven clean: {text}");
+        assert!(recovery["count"].as_u64() >= Some(sessions as u64), "a lost session did not recover: {text}");
         let ledger = |name: &str| report_of[name].to_string();
         rows.push(vec![
             sessions.to_string(),

@@ -97,7 +97,11 @@ impl Connection {
     /// Cancel safe.
     pub(super) async fn next(&mut self) -> Heard {
         loop {
-            let deadline = self.heard_at + if self.pinged_at.is_some() { self.silence } else { self.ping_after };
+            // A ping that was sent late, because this process was stalled, has as much time as any other.
+            let deadline = match self.pinged_at {
+                Some(pinged_at) => pinged_at + self.silence.saturating_sub(self.ping_after),
+                None => self.heard_at + self.ping_after,
+            };
             let message = tokio::select! {
                 biased;
                 message = self.socket.next() => message,
@@ -196,6 +200,9 @@ fn refused(response: &Response<Option<Vec<u8>>>) -> NotOpened {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+    use tokio::net::TcpListener;
+
     use super::*;
 
     fn response(status: u16, retry_after: Option<&str>, body: &str) -> Response<Option<Vec<u8>>> {
@@ -221,5 +228,25 @@ mod tests {
             assert_eq!(refused.retry_after, retry_after.map(Duration::from_millis), "{cause}");
             assert_eq!(refused.last, last, "{cause}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_server_has_time_to_answer_a_late_ping() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("ws://{}/ws", listener.local_addr().unwrap())).unwrap();
+        let accept = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio_tungstenite::accept_async(stream).await.unwrap()
+        };
+        let (user, patience) =
+            (UserName::new("anna"), Patience { connect: Duration::from_mins(1), ..Patience::default() });
+        let (connection, _server) = tokio::join!(Connection::open(&url, &user, None, &patience), accept);
+        let mut connection = connection.unwrap();
+        // The process was stalled for as long as this.
+        connection.heard_at = Instant::now().checked_sub(2 * patience.silence).unwrap();
+        assert!(connection.next().now_or_never().is_none(), "the connection was dropped together with the ping");
+        assert!(connection.pinged_at.is_some(), "no ping was sent");
+        connection.pinged_at = Some(Instant::now().checked_sub(patience.silence).unwrap());
+        assert!(matches!(connection.next().now_or_never(), Some(Heard::Gone(_))), "the ping had too much time");
     }
 }

@@ -5,22 +5,35 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::Shared;
 use super::ledger::Event;
+use super::{Course, Shared};
 use crate::client::api::{self, ApiError};
 use crate::protocol::CrashRequest;
 
-/// Requests a crash at the end of every interval. A request whose answer takes longer than the interval delays later
-/// requests. Never returns.
-pub(super) async fn crash_every(every: Duration, token: Option<String>, shared: Arc<Shared>) {
-    let mut ticks = interval(every);
+/// Requests a crash at the end of every interval until sending ends. A request whose answer takes longer than the
+/// interval delays later requests. Returns after the answer to the last request.
+pub(super) async fn crash_every(
+    every: Duration,
+    token: Option<String>,
+    shared: Arc<Shared>,
+    mut course: watch::Receiver<Course>,
+) {
+    let began = Instant::now();
+    let end = began + shared.plan.duration();
+    let mut ticks = interval_at(began + every, every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick completes immediately.
-    ticks.tick().await;
     loop {
-        ticks.tick().await;
+        let tick = tokio::select! {
+            biased;
+            _ = course.wait_for(|course| course.end.is_some()) => return,
+            tick = ticks.tick() => tick,
+        };
+        if tick >= end {
+            return;
+        }
         let at = shared.now();
         let event = match crash_one(&shared, token.as_deref()).await {
             Ok(replica) => Event::Crashed { replica },

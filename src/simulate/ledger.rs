@@ -11,7 +11,8 @@
 //! - Every smile known to be in the log reaches every stream of its sender and of its receiver that began before it.
 //!   A smile that is missing from one of these streams counts as lost. The exceptions are streams that could not be
 //!   read to their end: see [`Ledger::end_reread`].
-//! - Smiles that only one session can have admitted are in the log in the order in which that session sent them.
+//! - Smiles that only one session can have admitted are in the log in the order in which that session sent them. A
+//!   transmission that was refused or acked as a duplicate stored nothing, so its session did not admit the smile.
 
 mod entry;
 mod run_state;
@@ -115,10 +116,14 @@ pub struct Ledger {
     live: usize,
     /// Seats whose users have stopped sending.
     done: usize,
-    /// Whether a replica answered at the end; `true` until then.
-    answered: bool,
-    /// Whether the second reading was interrupted.
-    interrupted: bool,
+    /// Seats whose users give up refused smiles.
+    giving_up: usize,
+    /// Seats whose users have closed their sessions.
+    stopped: usize,
+    /// Whether settling was cut.
+    cut: bool,
+    /// Whether the run could not be verified to its end.
+    unproven: bool,
     ack_latency: Latency,
     delivery_latency: Latency,
     recovery: Latency,
@@ -143,8 +148,10 @@ impl Ledger {
             heard: 0,
             live: 0,
             done: 0,
-            answered: true,
-            interrupted: false,
+            giving_up: 0,
+            stopped: 0,
+            cut: false,
+            unproven: false,
             ack_latency: Latency::new(),
             delivery_latency: Latency::new(),
             recovery: Latency::new(),
@@ -181,6 +188,11 @@ impl Ledger {
             }
             Event::NotCrashed { cause } => *self.counts.refused_crashes.entry(cause).or_default() += 1,
             Event::NoMoreBeats => self.done += 1,
+            Event::GivingUp => self.giving_up += 1,
+            Event::Stopped => {
+                self.live -= usize::from(self.streams[stream].live);
+                self.stopped += 1;
+            }
         }
     }
 
@@ -197,6 +209,9 @@ impl Ledger {
         let is_seat = number < self.plan.seats();
         self.live += usize::from(is_seat && !stream.live);
         stream.begin_session(offset, foreign);
+        if !is_seat && (foreign || !recovered) {
+            self.streams[number].expect_nothing();
+        }
         if foreign {
             self.breach(number, &format!("the session belongs to another log, with the epoch {}", epoch.as_str()));
         }
@@ -207,7 +222,6 @@ impl Ledger {
             Some(_) if !recovered => {
                 self.counts.gaps += 1;
                 if !is_seat {
-                    self.streams[number].expect_nothing();
                     self.breach(number, "the log could not be read again from the start of the run");
                 }
             }
@@ -220,6 +234,7 @@ impl Ledger {
         let stream = &mut self.streams[number];
         self.live -= usize::from(is_seat && stream.live);
         stream.live = false;
+        stream.excused |= is_seat && self.cut;
         // A session that ends before its first answer prolongs the outage instead of beginning another one.
         if stream.lost_at.is_none() {
             stream.lost_at = Some(at);
@@ -279,13 +294,12 @@ impl Ledger {
             return self.breach(number, &format!("received an ack for {}, which it had not sent", id.as_str()));
         };
         if duplicate {
-            if find(&mut self.smiles, beat).is_some_and(|smile| smile.admitted_at().is_some()) {
+            if find(&mut self.smiles, beat).is_some_and(|smile| !smile.ack_as_duplicate()) {
                 self.breach(
                     number,
                     &format!("{} was acked as a duplicate, but no earlier attempt can have stored it", describe(beat)),
                 );
             }
-            self.streams[number].learn(offset);
         } else {
             self.advance(number, offset, Some(beat));
         }

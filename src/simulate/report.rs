@@ -13,10 +13,9 @@ use super::ledger::{Crash, Fault, Ledger};
 pub struct Report {
     /// Whether the run is proven and no fault was found.
     pub clean: bool,
-    /// Whether a replica answered at the end, and no interrupt ended the second reading. If no replica answered, smiles
-    /// above the last offset of a stream do not count as lost in that stream, and unanswered smiles do not count as
-    /// faults. If an interrupt ended the second reading, smiles that the reading did not reach do not count as missing
-    /// from it.
+    /// Whether a smile was acked, and every smile could be followed to the end of the run. In a run with acked smiles
+    /// that is not proven, a session or a reader was refused at the end, or an interrupt or a time limit came too
+    /// early; the smiles that could not be followed do not count as faults.
     pub proven: bool,
     /// The seed. With the same options and users, it yields the same plan.
     pub seed: u64,
@@ -206,10 +205,13 @@ impl fmt::Display for Report {
             (0, users) => {
                 write!(f, "clean: the log was read again for {users} users and holds every smile once, in order")
             }
+            (3, _) if self.acked == 0 => {
+                write!(f, "NOT PROVEN: no smile was acked, so nothing was tested; no broken promise was found")
+            }
             (3, _) => write!(
                 f,
-                "NOT PROVEN: no replica answered at the end, or an interrupt ended the second reading; \
-                 no broken promise was found"
+                "NOT PROVEN: the run ended before every session had caught up, or the log could not be read again to \
+                 its end; no broken promise was found"
             ),
             _ => write!(f, "NOT CLEAN: the server broke the promises listed above"),
         }

@@ -18,6 +18,7 @@ pub(super) struct User {
     /// The number of the next beat of this user.
     next_beat: usize,
     no_more_beats: bool,
+    giving_up: bool,
     client: Client,
 }
 
@@ -25,17 +26,21 @@ impl User {
     pub(super) fn new(seat: Seat, shared: Arc<Shared>, course: watch::Receiver<Course>) -> Self {
         let user = shared.plan.user(seat).clone();
         let client = Client::new(shared.urls_from(seat), user, shared.patience.client);
-        Self { seat, shared, course, next_beat: seat % 2, no_more_beats: false, client }
+        Self { seat, shared, course, next_beat: seat % 2, no_more_beats: false, giving_up: false, client }
     }
 
     pub(super) async fn run(mut self) {
         loop {
             let course = *self.course.borrow_and_update();
             if course.over {
-                return self.client.close().await;
+                self.client.close().await;
+                return self.shared.note(self.seat, Event::Stopped).await;
             }
             if course.give_up {
                 self.client.give_up_refused();
+                if !std::mem::replace(&mut self.giving_up, true) {
+                    self.shared.note(self.seat, Event::GivingUp).await;
+                }
             }
             let next_beat = self.take_beats(course).await.map(|at| self.shared.started + at);
             let event = tokio::select! {

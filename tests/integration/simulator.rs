@@ -2,7 +2,7 @@
 //! the protocol allows, and finds no fault in a correct server.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smilingchat::client;
 use smilingchat::config::SimulateOptions;
@@ -91,6 +91,13 @@ async fn overload_is_tolerated() {
         report.errors["overloaded"] > 0 && report.retried >= report.errors["overloaded"],
         "no overload was counted, or too few smiles were sent again: {report}"
     );
+}
+
+#[tokio::test]
+async fn a_server_that_stores_nothing_proves_nothing() {
+    let report = against(Behaviour { overload_every: 1, ..Behaviour::default() }, Duration::from_secs(1)).await;
+    assert_eq!((report.acked, report.faults.as_slice(), report.exit_status()), (0, [].as_slice(), 3), "{report}");
+    assert!(report.to_string().contains("no smile was acked"), "the verdict was wrong: {report}");
 }
 
 #[tokio::test]
@@ -296,6 +303,72 @@ async fn an_interrupt_stops_sending_and_the_run_completes() {
         report.sent >= 100 && report.seconds < 3600.0,
         "the run ended before 100 smiles, or was not interrupted: {report}"
     );
+}
+
+#[tokio::test]
+async fn a_run_interrupted_while_it_settles_is_not_proven_and_has_no_faults() {
+    // A seat that loses its session never gets another.
+    let behaviour = Behaviour { break_every: 40, upgrades: 6, ..Behaviour::default() };
+    let server = MisbehavingServer::start(USERS, behaviour).await;
+    let interrupt = Arc::new(Notify::new());
+    let options = options(server.url());
+    let run = conduct(&options, patience(FOR_EVER), Progress::silent(), Arc::clone(&interrupt));
+    let interrupting = async {
+        server.stored(100).await;
+        // The run never settles, so every later stage is interrupted.
+        loop {
+            interrupt.notify_one();
+            tokio::task::yield_now().await;
+        }
+    };
+    let report = tokio::select! {
+        report = run => report.unwrap(),
+        () = interrupting => unreachable!(),
+    };
+    assert!(report.acked > 0, "no smile was acked: {report}");
+    assert_eq!((report.faults.as_slice(), report.exit_status()), ([].as_slice(), 3), "{report}");
+}
+
+#[tokio::test]
+async fn smiles_to_seats_that_cannot_return_are_not_lost() {
+    let behaviour = Behaviour { break_every: 40, upgrades: 6, ..Behaviour::default() };
+    let report = against(behaviour, Duration::from_secs(2)).await;
+    assert!(report.acked > report.delivered, "every smile was delivered: {report}");
+    assert_eq!((report.faults.as_slice(), report.exit_status()), ([].as_slice(), 3), "{report}");
+}
+
+#[tokio::test]
+async fn a_server_with_room_for_the_seats_alone_lets_the_log_be_read_again() {
+    assert_complete(&against(Behaviour { max_sessions: 6, ..Behaviour::default() }, Duration::from_secs(2)).await);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_the_readers_breaks_no_promise() {
+    let report = against(Behaviour { upgrades: 6, ..Behaviour::default() }, Duration::from_secs(2)).await;
+    assert_eq!((report.faults.as_slice(), report.exit_status()), ([].as_slice(), 3), "{report}");
+}
+
+#[tokio::test]
+async fn a_long_log_is_read_again_to_its_end() {
+    let behaviour = Behaviour { replay_pause: Duration::from_millis(80), ..Behaviour::default() };
+    let server = MisbehavingServer::start(USERS, behaviour).await;
+    let patience = Patience { settle: Duration::from_secs(2), ..patience(FOR_EVER) };
+    let began = Instant::now();
+    let report = conduct(&options(server.url()), patience, Progress::silent(), Arc::new(Notify::new())).await.unwrap();
+    assert_complete(&report);
+    assert!(began.elapsed() > 2 * patience.settle, "the log was not long enough: {report}");
+}
+
+#[tokio::test]
+async fn every_crash_is_in_the_ledger_and_none_is_requested_at_the_end() {
+    // The second answer comes long after sending has ended.
+    for pause in [0, 600] {
+        let behaviour = Behaviour { crash_pause: Duration::from_millis(pause), ..Behaviour::default() };
+        let server = MisbehavingServer::start(USERS, behaviour).await;
+        let report = simulate(&SimulateOptions { crash_every: 0.25, ..options(server.url()) }, FOR_EVER).await.unwrap();
+        assert_complete(&report);
+        assert_eq!((report.crashes.len(), server.crashes()), (1, 1), "{report}");
+    }
 }
 
 async fn until_the_server_stops(fault: Fault) -> Report {

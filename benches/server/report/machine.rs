@@ -22,7 +22,7 @@ pub(super) async fn facts() -> Vec<(String, String)> {
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
     let facts = [
         ("date", jiff::Timestamp::now().to_string().chars().take(10).collect()),
-        ("commit", first_line("git", &["rev-parse", "--short", "HEAD"])),
+        ("commit", first_line("git", &["describe", "--always", "--exclude=*", "--dirty"])),
         ("processors", format!("{processors} cores ({})", line_of("/proc/cpuinfo", "model name"))),
         ("memory", memory()),
         ("system", format!("{}, Linux {}", system(), first_line("uname", &["-r"]))),

@@ -72,6 +72,10 @@ pub enum Event {
     },
     /// The user of this stream has no more smiles to send.
     NoMoreBeats,
+    /// From now on, the user of this stream does not send a refused smile again.
+    GivingUp,
+    /// The user of this stream has closed its session and stopped. This is the last event of a seat.
+    Stopped,
 }
 
 /// How a session began.

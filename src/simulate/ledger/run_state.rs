@@ -62,13 +62,7 @@ impl Ledger {
     /// Whether every stream has reached the last of the run's smiles that are known to belong to that stream. An
     /// earlier smile that the stream lacks by then is lost.
     pub fn caught_up(&self) -> bool {
-        self.streams.iter().all(|stream| match self.heads.get(&stream.user) {
-            None => true,
-            Some(&head) => {
-                // The ack of a duplicate does not advance the stream, so compare the stream with all expected offsets.
-                stream.is_past(head) || (stream.knows(head) && stream.missing(&self.expected(&stream.user)).is_empty())
-            }
-        })
+        self.streams.iter().all(|stream| self.heads.get(&stream.user).is_none_or(|&head| stream.is_past(head)))
     }
 
     /// The number of readers with nothing left to read: readers that reached the end of their stream, or that could not
@@ -78,31 +72,49 @@ impl Ledger {
         readers.filter(|reader| reader.is_past(Offset(u64::MAX))).count()
     }
 
+    /// Ends settling although the run has not settled. `in_time` says whether nothing has moved for so long that each
+    /// seat with a session must have received the smiles known so far. All other seats are excused, and so is a seat
+    /// that loses its session later.
+    pub fn cut_settling(&mut self, in_time: bool) {
+        self.cut = true;
+        for seat in &mut self.streams[..self.plan.seats()] {
+            seat.excused |= !(in_time && seat.live);
+            seat.expect_until(self.heads.get(&seat.user).copied().unwrap_or_default());
+        }
+    }
+
     /// Ends the second reading. `in_time` says whether the readers had enough time. If so, smiles that a connected
-    /// reader did not reach count as lost, and a disconnected reader that did not reach the end of its stream counts as
-    /// a breach. Otherwise, smiles that a reader did not reach are not judged.
+    /// reader did not reach count as lost. Otherwise, and for a reader without a session, these smiles are not judged,
+    /// and the run is not proven.
     ///
-    /// If no replica answers at the end, no smile above the last offset of a stream counts as lost in that stream, and
-    /// no unanswered smile counts as a fault.
+    /// A seat without a session at the end is excused: smiles above the last offset of its stream do not count as lost
+    /// in that stream, and the unanswered smiles of its user do not count as faults. If there are such smiles, the run
+    /// is not proven. The same holds for smiles that became known too late for a seat to receive them.
     pub fn end_reread(&mut self, in_time: bool) {
-        let (seats, readers) = self.streams.split_at(self.plan.seats());
-        let mut unfinished = readers.iter().filter(|reader| !reader.is_past(Offset(u64::MAX)));
-        let all_read = !readers.is_empty() && unfinished.clone().next().is_none();
-        self.answered = all_read || seats.iter().any(|seat| seat.live) || unfinished.any(|reader| reader.live);
-        self.interrupted = !(all_read || in_time);
-        if !self.answered {
-            return self.streams.iter_mut().for_each(Stream::expect_no_more);
+        let seats = self.plan.seats();
+        for seat in &mut self.streams[..seats] {
+            seat.excused |= !seat.live;
+            seat.stop();
+            self.unproven |= self.heads.get(&seat.user).is_some_and(|&head| seat.ends_before(head));
         }
-        for number in self.plan.seats()..self.streams.len() {
-            let reader = &mut self.streams[number];
-            if reader.is_past(Offset(u64::MAX)) || (in_time && reader.live) {
-                continue;
-            }
-            reader.expect_no_more();
-            if in_time {
-                self.breach(number, "the log could not be read again to its end");
+        let in_flight = self.sent().any(|(beat, smile)| smile.is_unanswered() && self.streams[beat.sender()].excused);
+        self.unproven |= in_flight;
+        for reader in self.streams[seats..].iter_mut().filter(|reader| !reader.is_past(Offset(u64::MAX))) {
+            if !(in_time && reader.live) {
+                reader.expect_no_more();
+                self.unproven = true;
             }
         }
+    }
+
+    /// Whether no smile waits for an answer, and none will be written again unless a connection is lost.
+    pub fn given_up_and_answered(&self) -> bool {
+        self.giving_up == self.plan.seats() && self.answered()
+    }
+
+    /// Whether every user has stopped.
+    pub fn stopped(&self) -> bool {
+        self.stopped == self.plan.seats()
     }
 
     /// The number of readers.
@@ -110,15 +122,19 @@ impl Ledger {
         self.streams.len() - self.plan.seats()
     }
 
+    /// The number of smiles and acks that arrived.
+    pub fn heard(&self) -> u64 {
+        self.heard
+    }
+
     /// A number that changes with every smile, ack, permanent refusal and new session.
     pub fn movement(&self) -> u64 {
         self.heard + self.counts.failed + self.counts.sessions_per_replica.values().sum::<u64>()
     }
 
-    /// Whether the run could be verified to its end: a replica answered at the end, and the second reading was not
-    /// interrupted.
+    /// Whether a smile was acked, and the run could be verified to its end. See [`Self::end_reread`].
     pub fn proven(&self) -> bool {
-        self.answered && !self.interrupted
+        self.counts.acked > 0 && !self.unproven
     }
 
     /// The counts so far.

@@ -76,12 +76,9 @@ fn a_smile_missing_from_the_second_reading_is_lost() {
 
 #[test]
 fn the_verdict_on_an_unfinished_second_reading_depends_on_why_it_is_unfinished() {
-    for (interrupted, connected, expected) in [
-        (true, true, vec![]),
-        (true, false, vec![]),
-        (false, false, vec![("breach of contract", 1)]),
-        (false, true, vec![("lost", 1)]),
-    ] {
+    for (interrupted, connected, expected) in
+        [(true, true, vec![]), (true, false, vec![]), (false, false, vec![]), (false, true, vec![("lost", 1)])]
+    {
         let mut scene = Scene::new();
         scene.pass(0, 101);
         let again = scene.ledger.begin_reread(&UserName::new("user0")).unwrap();
@@ -91,7 +88,68 @@ fn the_verdict_on_an_unfinished_second_reading_depends_on_why_it_is_unfinished()
         }
         scene.ledger.end_reread(!interrupted);
         assert_eq!(scene.faults(), expected, "interrupted: {interrupted}, connected: {connected}");
-        assert_eq!(scene.ledger.proven(), !interrupted, "interrupted: {interrupted}, connected: {connected}");
+        let proven = !interrupted && connected;
+        assert_eq!(scene.ledger.proven(), proven, "interrupted: {interrupted}, connected: {connected}");
+    }
+}
+
+#[test]
+fn a_reader_that_is_only_refused_temporarily_leaves_the_run_unproven() {
+    let mut scene = Scene::new();
+    scene.pass(0, 101);
+    let again = scene.ledger.begin_reread(&UserName::new("user0")).unwrap();
+    scene.tell(again.stream, Event::NotConnected { cause: "overloaded".to_owned() });
+    scene.ledger.end_reread(true);
+    assert_eq!(scene.faults(), []);
+    assert!(!scene.ledger.proven());
+}
+
+/// Reads the streams of both users again, without a fault.
+fn read_again(scene: &mut Scene, smiles: &[usize]) {
+    for user in ["user0", "user1"] {
+        let again = scene.ledger.begin_reread(&UserName::new(user)).unwrap();
+        scene.welcome(again.stream, 100, Some(100), true);
+        for (&number, offset) in smiles.iter().zip(101..) {
+            scene.receive(again.stream, number, offset);
+        }
+    }
+    assert_eq!(scene.ledger.reread(), 2);
+    scene.ledger.end_reread(true);
+}
+
+#[test]
+fn smiles_that_a_seat_without_a_session_lacks_are_not_lost_but_unproven() {
+    let mut scene = Scene::new();
+    scene.pass(0, 101);
+    scene.tell(BRUNO, Event::ConnectionLost);
+    scene.send(2);
+    scene.ack(2, 102, false);
+    read_again(&mut scene, &[0, 2]);
+    assert_eq!(scene.faults(), []);
+    assert!(!scene.ledger.proven());
+}
+
+#[test]
+fn a_seat_is_owed_what_was_known_while_it_had_a_session_and_nothing_moved() {
+    for (in_time, reconnects, expected) in
+        [(true, false, vec![("lost", 1), ("unanswered", 1)]), (true, true, vec![]), (false, false, vec![])]
+    {
+        let mut scene = Scene::new();
+        scene.pass(0, 101);
+        scene.send(2);
+        scene.ack(2, 102, false);
+        scene.send(4);
+        scene.send(6);
+        scene.ledger.cut_settling(in_time);
+        // Acked too late to be owed to BRUNO.
+        scene.ack(4, 103, false);
+        if reconnects {
+            scene.reconnect(ANNA, 103);
+            scene.reconnect(BRUNO, 101);
+        }
+        read_again(&mut scene, &[0, 2, 4]);
+        assert_eq!(scene.faults(), expected, "in time: {in_time}, reconnects: {reconnects}");
+        assert!(!scene.ledger.proven(), "in time: {in_time}, reconnects: {reconnects}");
     }
 }
 
@@ -134,6 +192,78 @@ fn a_log_that_no_longer_reaches_back_to_the_start_of_the_run_is_a_breach() {
     scene.welcome(again.stream, 101, Some(100), false);
     assert_eq!(scene.ledger.reread(), 1);
     assert_eq!(scene.faults(), [("breach of contract", 1)]);
+}
+
+#[test]
+fn the_order_of_smiles_in_flight_at_a_lost_connection_is_checked() {
+    for (order, expected) in [([0, 2], vec![]), ([2, 0], vec![("reordered", 1)])] {
+        let mut scene = Scene::new();
+        scene.send(0);
+        scene.send(2);
+        scene.reconnect(ANNA, 100);
+        scene.write(0);
+        scene.write(2);
+        for (number, offset) in order.into_iter().zip(101..) {
+            scene.receive(ANNA, number, offset);
+            scene.receive(BRUNO, number, offset);
+        }
+        for (number, offset) in order.into_iter().zip(101..) {
+            scene.ack(number, offset, true);
+        }
+        assert_eq!(scene.faults(), expected);
+    }
+}
+
+#[test]
+fn the_ack_of_a_duplicate_does_not_say_which_of_several_sessions_admitted_the_smile() {
+    let mut scene = Scene::new();
+    scene.send(0);
+    scene.send(2);
+    scene.reconnect(ANNA, 100);
+    // The first replica stored smile 2 alone. The second one refused smile 2, and stored smile 0 before it hung.
+    scene.write(0);
+    scene.write(2);
+    scene.refuse(2, ErrorCode::Overloaded);
+    scene.reconnect(ANNA, 100);
+    scene.write(0);
+    scene.write(2);
+    for (number, offset) in [(2, 101), (0, 102)] {
+        scene.receive(ANNA, number, offset);
+        scene.receive(BRUNO, number, offset);
+        scene.ack(number, offset, true);
+    }
+    assert_eq!(scene.faults(), []);
+}
+
+#[test]
+fn a_smile_sent_again_after_a_refusal_has_its_last_place_in_the_session() {
+    let mut scene = Scene::new();
+    scene.send(0);
+    scene.send(2);
+    scene.refuse(0, ErrorCode::Overloaded);
+    scene.write(0);
+    scene.reconnect(ANNA, 100);
+    scene.write(0);
+    scene.write(2);
+    for (number, offset) in [(2, 101), (0, 102)] {
+        scene.receive(ANNA, number, offset);
+        scene.receive(BRUNO, number, offset);
+        scene.ack(number, offset, true);
+    }
+    assert_eq!(scene.faults(), []);
+}
+
+#[test]
+fn a_reader_on_another_log_has_nothing_left_to_read() {
+    for recovered in [false, true] {
+        let mut scene = Scene::new();
+        scene.pass(0, 101);
+        let again = scene.ledger.begin_reread(&UserName::new("user0")).unwrap();
+        scene.tell(again.stream, welcomed("other", 100, Some(100), recovered));
+        assert_eq!(scene.ledger.reread(), 1, "recovered: {recovered}");
+        scene.ledger.end_reread(true);
+        assert_eq!(scene.faults(), [("breach of contract", 1 + u64::from(!recovered))], "recovered: {recovered}");
+    }
 }
 
 #[test]

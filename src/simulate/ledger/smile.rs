@@ -18,8 +18,18 @@ pub(super) struct SentSmile {
     pub delivered: bool,
     /// The place of its last transmission.
     written: Option<Place>,
-    /// Whether an earlier transmission was never answered. If so, that transmission may have stored the smile.
-    uncertain: bool,
+    /// The earlier transmissions that were never answered. One of them may have stored the smile.
+    earlier: Earlier,
+    /// Whether the last transmission was acked as a duplicate. If so, it stored nothing.
+    duplicate: bool,
+}
+
+/// The transmissions of a smile that were never answered, apart from the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Earlier {
+    None,
+    One(Place),
+    Several,
 }
 
 /// What a sender knows about its smile.
@@ -42,8 +52,13 @@ impl SentSmile {
             in_flight: false,
             delivered: false,
             written: None,
-            uncertain: false,
+            earlier: Earlier::None,
+            duplicate: false,
         }
+    }
+
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.outcome == Outcome::Open && self.in_flight
     }
 
     pub(super) fn written_before(&self) -> bool {
@@ -51,20 +66,34 @@ impl SentSmile {
     }
 
     pub(super) fn write(&mut self, place: Place) {
-        self.uncertain |= self.in_flight;
+        if let Some(last) = self.written.filter(|_| self.in_flight) {
+            self.earlier = if self.earlier == Earlier::None { Earlier::One(last) } else { Earlier::Several };
+        }
         self.in_flight = true;
         self.written = Some(place);
+    }
+
+    /// Records that the last transmission was acked as a duplicate. Returns whether an earlier one can have stored the
+    /// smile.
+    pub(super) fn ack_as_duplicate(&mut self) -> bool {
+        self.duplicate = true;
+        !self.written_before() || self.earlier != Earlier::None
     }
 
     /// For a smile without an ack: whether every transmission was answered with an error, so that none of them stored
     /// the smile.
     pub(super) fn was_never_stored(&self) -> bool {
-        self.written_before() && !self.uncertain && !self.in_flight
+        self.written_before() && self.earlier == Earlier::None && !self.in_flight
     }
 
     /// For a smile in the log: the place at which it was admitted; `None` if it was never sent, or if more than one
-    /// transmission may have stored it. All transmissions but one were answered with errors, so they stored nothing.
+    /// transmission may have stored it. A transmission that was answered with an error or acked as a duplicate stored
+    /// nothing.
     pub(super) fn admitted_at(&self) -> Option<Place> {
-        self.written.filter(|_| !self.uncertain)
+        match self.earlier {
+            Earlier::None => self.written,
+            Earlier::One(place) => Some(place).filter(|_| self.duplicate),
+            Earlier::Several => None,
+        }
     }
 }

@@ -13,11 +13,14 @@ pub(super) struct Stream {
     pub start: Option<Offset>,
     /// Offsets above this one need not be received.
     until: Offset,
+    /// Whether this seat did not have enough time with a session before it stopped. Then neither the smiles that it
+    /// lacks at the end of its stream nor the unanswered smiles of its user are faults.
+    pub excused: bool,
     /// The highest offset that the last session on the run's log has received; at first, the offset at which that
     /// session started.
     pub offset: Offset,
     pub sessions: u32,
-    /// Whether there is a session now.
+    /// Whether there is a session now or, after a seat has stopped, whether there was one when it stopped.
     pub live: bool,
     /// Whether the current session belongs to a different log and so says nothing about the log of the run.
     pub foreign: bool,
@@ -31,9 +34,8 @@ pub(super) struct Stream {
     written: u32,
     /// The offsets of this run's smiles that arrived in ascending order.
     received: Vec<Offset>,
-    /// The other offsets of this run's smiles: those that arrived after a higher offset, or are known from the ack of a
-    /// duplicate.
-    known: BTreeSet<Offset>,
+    /// The other offsets of this run's smiles: those that arrived after a higher offset.
+    late: BTreeSet<Offset>,
 }
 
 /// The place of a transmission: its session, and its number in that session.
@@ -67,6 +69,7 @@ impl Stream {
             user,
             start: None,
             until: Offset(u64::MAX),
+            excused: false,
             offset: Offset(0),
             sessions: 0,
             live: false,
@@ -76,7 +79,7 @@ impl Stream {
             lost_at: None,
             written: 0,
             received: Vec::new(),
-            known: BTreeSet::new(),
+            late: BTreeSet::new(),
         }
     }
 
@@ -103,6 +106,20 @@ impl Stream {
         self.until = self.offset;
     }
 
+    pub(super) fn expect_until(&mut self, head: Offset) {
+        self.until = head;
+    }
+
+    /// Ends what this seat must receive.
+    pub(super) fn stop(&mut self) {
+        self.until = if self.excused { self.offset } else { self.until.max(self.offset) };
+    }
+
+    /// Whether the stream need not receive a smile at `head`, although it began before that smile.
+    pub(super) fn ends_before(&self, head: Offset) -> bool {
+        self.start.is_some_and(|start| start < head) && self.until < head
+    }
+
     pub(super) fn next_place(&mut self) -> Place {
         self.written += 1;
         Place { session: self.sessions, number: self.written }
@@ -120,29 +137,21 @@ impl Stream {
             if ours && in_order {
                 self.received.push(offset);
             } else if ours {
-                self.known.insert(offset);
+                self.late.insert(offset);
             }
             return Advance::Next;
         }
-        if ours && !self.known.insert(offset) {
+        if ours && !self.late.insert(offset) {
             return Advance::Again;
         }
         Advance::Late
     }
 
-    /// Records an offset that is known from the ack of a duplicate.
-    pub(super) fn learn(&mut self, offset: Offset) {
-        self.known.insert(offset);
-    }
-
-    /// Whether the stream never began and so has nothing to receive, or its last session is on the run's log and has
-    /// reached `head` or `until`.
+    /// Whether the stream has nothing to receive up to `head` or `until`, or its last session is on the run's log and
+    /// has reached `head` or `until`.
     pub(super) fn is_past(&self, head: Offset) -> bool {
-        self.start.is_none() || (!self.foreign && self.offset >= head.min(self.until))
-    }
-
-    pub(super) fn knows(&self, offset: Offset) -> bool {
-        self.has_received(offset) || self.known.contains(&offset)
+        let goal = head.min(self.until);
+        self.start.is_none_or(|start| goal <= start) || (!self.foreign && self.offset >= goal)
     }
 
     fn has_received(&self, offset: Offset) -> bool {
@@ -156,7 +165,7 @@ impl Stream {
         let mut received = self.received.iter().peekable();
         let is_missing = |(offset, _): &&(Offset, T)| {
             while received.next_if(|&received| received < offset).is_some() {}
-            *offset > start && *offset <= self.until && received.peek() != Some(&offset) && !self.known.contains(offset)
+            *offset > start && *offset <= self.until && received.peek() != Some(&offset) && !self.late.contains(offset)
         };
         expected.iter().filter(is_missing).collect()
     }

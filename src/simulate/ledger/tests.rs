@@ -74,7 +74,7 @@ impl Scene {
         self.tell(stream, Event::Received(self.smile(number, offset)));
     }
 
-    fn refuse(&mut self, number: usize, code: ErrorCode) {
+    pub(super) fn refuse(&mut self, number: usize, code: ErrorCode) {
         let id = Some(self.id(number).as_str().to_owned());
         self.tell(beat(number).sender(), Event::Refused { id, code });
     }
@@ -85,7 +85,7 @@ impl Scene {
         self.receive(beat(number).receiver(), number, offset);
     }
 
-    fn reconnect(&mut self, stream: usize, from: u64) {
+    pub(super) fn reconnect(&mut self, stream: usize, from: u64) {
         self.tell(stream, Event::ConnectionLost);
         self.welcome(stream, from, Some(from), true);
     }
@@ -264,6 +264,7 @@ fn a_smile_stored_although_every_transmission_was_refused_is_a_breach() {
     scene.send(0);
     scene.refuse(0, ErrorCode::StoreUnavailable);
     scene.write(0);
+    scene.receive(ANNA, 0, 101);
     scene.ack(0, 101, true);
     scene.receive(BRUNO, 0, 101);
     assert_eq!(scene.faults(), [("breach of contract", 1)], "a duplicate of a refused smile did not count as a breach");
@@ -275,6 +276,7 @@ fn a_smile_stored_although_every_transmission_was_refused_is_a_breach() {
     scene.write(0);
     scene.refuse(0, ErrorCode::StoreUnavailable);
     scene.write(0);
+    scene.receive(ANNA, 0, 101);
     scene.ack(0, 101, true);
     scene.receive(BRUNO, 0, 101);
     assert_eq!(scene.faults(), []);
@@ -334,9 +336,26 @@ fn the_ack_of_a_duplicate_does_not_advance_the_stream() {
     scene.receive(BRUNO, 0, 102);
     scene.send(1);
     scene.ack(1, 103, false);
+    scene.receive(ANNA, 0, 102);
     scene.finish();
     assert!(!scene.ledger.settled(), "the ledger settled before offset 103 arrived");
     scene.receive(ANNA, 1, 103);
+    assert!(scene.ledger.settled());
+    assert_eq!(scene.faults(), []);
+}
+
+#[test]
+fn the_ack_of_a_duplicate_does_not_stand_in_for_the_smile() {
+    let mut scene = Scene::new();
+    scene.send(0);
+    scene.reconnect(ANNA, 100);
+    scene.write(0);
+    scene.ack(0, 101, true);
+    scene.receive(BRUNO, 0, 101);
+    scene.finish();
+    assert!(!scene.ledger.settled(), "the ledger settled before offset 101 arrived");
+    assert_eq!(scene.faults(), [("lost", 1)]);
+    scene.receive(ANNA, 0, 101);
     assert!(scene.ledger.settled());
     assert_eq!(scene.faults(), []);
 }

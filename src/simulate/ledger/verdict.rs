@@ -80,15 +80,15 @@ pub struct Times {
 }
 
 impl Ledger {
-    /// The faults of the whole run, once everything has settled or no more progress is possible. Unanswered smiles are
-    /// faults only if a replica answered at the end.
+    /// The faults of the whole run, once everything has settled or no more progress is possible. [`Self::end_reread`]
+    /// says which smiles are not judged.
     pub fn verdict(&self) -> Faults {
         let mut faults = self.faults.clone();
         self.judge_offsets(&mut faults);
         self.judge_orders(&mut faults);
         self.judge_streams(&mut faults);
-        let unanswered = |smile: &super::SentSmile| smile.outcome == Outcome::Open && smile.in_flight;
-        for (beat, _) in self.sent().filter(|(_, smile)| self.answered && unanswered(smile)) {
+        let judged = |beat: Beat| !self.streams[beat.sender()].excused;
+        for (beat, _) in self.sent().filter(|&(beat, smile)| smile.is_unanswered() && judged(beat)) {
             faults.note(Fault::Unanswered, 1, || describe(beat));
         }
         faults
@@ -109,19 +109,7 @@ impl Ledger {
         }
     }
 
-    /// The smiles of a user's stream that are known to be in the log, in the order of the log.
-    pub(super) fn expected(&self, user: &UserName) -> Vec<(Offset, Beat)> {
-        let concerns = |beat: Beat| [beat.sender(), beat.receiver()].iter().any(|&seat| self.plan.user(seat) == user);
-        let mut expected: Vec<_> = self
-            .sent()
-            .filter(|&(beat, _)| concerns(beat))
-            .filter_map(|(beat, smile)| Some((smile.offset?, beat)))
-            .collect();
-        expected.sort_unstable();
-        expected
-    }
-
-    fn sent(&self) -> impl Iterator<Item = (Beat, &super::SentSmile)> {
+    pub(super) fn sent(&self) -> impl Iterator<Item = (Beat, &super::SentSmile)> {
         self.smiles.iter().enumerate().flat_map(|(conversation, smiles)| {
             let numbered = smiles.iter().enumerate();
             numbered.filter_map(move |(number, smile)| Some((Beat { conversation, number }, smile.as_ref()?)))

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use smilingchat::model::{Epoch, Faces, Offset, Smile, SmileId, Timestamp, User, UserName};
-use smilingchat::protocol::{self, ClientFrame, ErrorCode, PROTOCOL_VERSION, Rates, Refusal, ServerFrame};
+use smilingchat::protocol::{
+    self, ClientFrame, CrashAnswer, CrashMode, ErrorCode, PROTOCOL_VERSION, Rates, Refusal, ServerFrame,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -74,6 +76,14 @@ pub(crate) struct Behaviour {
     /// Drains the sender's session instead of handling every n-th smile.
     pub(crate) drain_every: u64,
     pub(crate) refuse_upgrade_every: u64,
+    /// The maximum number of sessions at the same time; 0 means no limit.
+    pub(crate) max_sessions: usize,
+    /// Refuses every upgrade after the first n; 0 means no limit.
+    pub(crate) upgrades: u64,
+    /// The pause before each smile that a resumed session missed.
+    pub(crate) replay_pause: Duration,
+    /// The time from a crash request, which has no other effect, to its answer.
+    pub(crate) crash_pause: Duration,
 }
 
 /// Dropping this value stops the server and closes all connections.
@@ -103,6 +113,11 @@ impl MisbehavingServer {
         Url::parse(&format!("ws://{}/ws", self.address)).unwrap()
     }
 
+    /// The number of crash requests so far.
+    pub(crate) fn crashes(&self) -> u64 {
+        lock(&self.world).crashes
+    }
+
     /// Waits until at least this many smiles are stored.
     pub(crate) async fn stored(&self, count: u64) {
         let mut stored = lock(&self.world).stored_so_far.subscribe();
@@ -119,6 +134,7 @@ impl Drop for MisbehavingServer {
 /// A command to a session.
 enum Order {
     Say(ServerFrame),
+    Pause(Duration),
     Close(u16),
     Break,
     Hang,
@@ -143,6 +159,7 @@ struct World {
     /// A smile that is stored after the next smile of its session.
     held: Option<(u64, Smile)>,
     upgrades: u64,
+    crashes: u64,
     joined: u64,
     /// The number of smile frames so far.
     frames: u64,
@@ -164,6 +181,7 @@ impl World {
             sessions: Vec::new(),
             held: None,
             upgrades: 0,
+            crashes: 0,
             joined: 0,
             frames: 0,
             stored: 0,
@@ -198,6 +216,7 @@ impl World {
         let missed = self.log.iter().filter(concerns).filter(|smile| smile.offset > start);
         let hole = usize::from(recovered && fault == Fault::HoleOnResume);
         for smile in missed.skip(hole).filter(|smile| Some(smile.offset) != self.forgotten) {
+            let _ = orders.send(Order::Pause(self.behaviour.replay_pause));
             let _ = orders.send(Order::Say(ServerFrame::Smile(smile.clone())));
         }
         self.joined += 1;
@@ -305,7 +324,17 @@ async fn serve(mut stream: TcpStream, world: Arc<Mutex<World>>) {
     let mut head = [0; 14];
     while stream.peek(&mut head).await.is_ok_and(|length| length > 0 && length < head.len()) {}
     if head.starts_with(b"GET /api/users") {
-        return users(&mut stream, &world).await;
+        let body = protocol::to_json(&lock(&world).users);
+        return answer(&mut stream, b"\r\n\r\n", &body, Duration::ZERO).await;
+    }
+    if head.starts_with(b"POST /api/cras") {
+        let pause = {
+            let mut world = lock(&world);
+            world.crashes += 1;
+            world.behaviour.crash_pause
+        };
+        let crash = CrashAnswer { replica: "misbehaving.1".to_owned(), mode: CrashMode::Exit };
+        return answer(&mut stream, b"{}", &protocol::to_json(&crash), pause).await;
     }
     let mut asked = None;
     let handshake = |request: &Request, response: Response| upgrade(request, response, &world, &mut asked);
@@ -319,6 +348,7 @@ async fn serve(mut stream: TcpStream, world: Arc<Mutex<World>>) {
                     let text = Utf8Bytes::try_from(frame.encode()).expect("the JSON was not UTF-8");
                     if socket.send(Message::Text(text)).await.is_err() { break }
                 }
+                Some(Order::Pause(pause)) => tokio::time::sleep(pause).await,
                 Some(Order::Close(code)) => {
                     let _ = socket.close(Some(CloseFrame { code: code.into(), reason: "".into() })).await;
                     break;
@@ -352,9 +382,12 @@ fn upgrade(
     asked: &mut Option<(UserName, Option<Offset>)>,
 ) -> Result<Response, ErrorResponse> {
     let mut world = lock(world);
-    let every = world.behaviour.refuse_upgrade_every;
+    let Behaviour { refuse_upgrade_every, max_sessions, upgrades, .. } = world.behaviour;
     world.upgrades += 1;
-    if world.upgrades.is_multiple_of(every) {
+    if world.upgrades.is_multiple_of(refuse_upgrade_every)
+        || (max_sessions > 0 && world.sessions.len() >= max_sessions)
+        || (upgrades > 0 && world.upgrades > upgrades)
+    {
         let refusal = Refusal::temporary(ErrorCode::Draining, "leaving", Duration::from_millis(5));
         let body = protocol::to_json(&refusal);
         let refusal = ErrorResponse::new(Some(body));
@@ -370,13 +403,14 @@ fn upgrade(
     Ok(response)
 }
 
-async fn users(stream: &mut TcpStream, world: &Mutex<World>) {
+/// Reads a request up to `end`, and sends `body` after the pause.
+async fn answer(stream: &mut TcpStream, end: &[u8], body: &str, pause: Duration) {
     let mut request = Vec::new();
-    while !request.ends_with(b"\r\n\r\n") {
+    while !request.ends_with(end) {
         let Ok(byte) = stream.read_u8().await else { return };
         request.push(byte);
     }
-    let body = protocol::to_json(&lock(world).users);
+    tokio::time::sleep(pause).await;
     let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     let _ = stream.write_all(answer.as_bytes()).await;
 }
