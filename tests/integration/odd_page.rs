@@ -45,7 +45,8 @@ async fn a_conversation_opens_and_the_crash_is_listed_while_the_only_backend_is_
     until_above(&browser, "successes", 5).await;
     browser.click("crash").await;
     server.exit().await;
-    eventually("the crash is listed", async || browser.count("#incident-panel:not([hidden]) tbody tr").await == 1).await;
+    eventually("the crash is listed", async || browser.count("#incident-panel:not([hidden]) tbody tr").await == 1)
+        .await;
     browser.run("document.querySelector('#conversation-list button').click()", &json!([])).await;
     eventually("the dialog is open", async || browser.count("dialog[open] #thread-smiles").await == 1).await;
 }
