@@ -55,8 +55,8 @@ pub struct Patience {
     pub client: client::Patience,
     /// A stage other than sending ends after this time without a smile, an ack, a permanent refusal or a new session.
     pub quiet: Duration,
-    /// The time limit of each of these stages: opening the sessions, settling, and reading the log again. While smiles
-    /// arrive, reading the log again has no time limit.
+    /// The time limit of each of these stages: opening the sessions, settling, and reading the log again. While readers
+    /// receive smiles that they have not received before, reading the log again has no time limit.
     pub settle: Duration,
 }
 
@@ -342,9 +342,9 @@ impl Conductor {
         }
         let all_read = |ledger: &Ledger| ledger.reread() == ledger.readers();
         let end = loop {
-            let heard = self.ledger.heard();
+            let read = self.ledger.read();
             let end = self.stage("reading the log again", quiet, settle, all_read).await;
-            if end != StageEnd::Late || self.ledger.heard() == heard {
+            if end != StageEnd::Late || self.ledger.read() == read {
                 break end;
             }
         };

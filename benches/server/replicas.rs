@@ -1,7 +1,8 @@
 //! One replica and several replicas on MySQL, measured alternately with plain inserts in batches of the same size. The
 //! bare echo is measured first.
 //!
-//! No replica runs during the plain inserts: it would read their rows from the binary log, and slow them down.
+//! No replica runs during the plain inserts: it would read their rows from the binary log, and slow them down. Each
+//! round has a new database, because a replica appends small batches while it loads the ids of an existing log.
 
 use std::slice::from_ref;
 
@@ -30,9 +31,9 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for count in [1, REPLICAS] {
         for unanswered in DEPTHS {
-            let mysql = MySql::new().await;
             let (mut ours, mut alone, mut at_once) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..scale.rounds {
+                let mysql = MySql::new().await;
                 let replicas = Server::several_on(mysql.store(), count);
                 let plan = Plan::smiles(&replicas, unanswered, scale.round).await;
                 let smiles = plan.run(&replicas, Core::Any).await;
@@ -40,6 +41,7 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
                 alone.push(inserts::on_mysql(mysql.store(), 1, &smiles, scale.round));
                 at_once.push(inserts::on_mysql(mysql.store(), count, &smiles, scale.round));
                 ours.push(smiles);
+                mysql.remove().await;
             }
             let (ours, alone, at_once) = (Figures::median(&ours), Inserts::median(&alone), Inserts::median(&at_once));
             if count == 1 {
@@ -50,7 +52,6 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
             let name = if count == 1 { "TheSmilingChat, 1 replica" } else { "TheSmilingChat, 4 replicas" };
             report.bar(Store::MySql, Bar::new(name, unanswered, ours.per_second, ours.all_micros()));
             rows.push(row(count, unanswered, &ours, &alone, &at_once));
-            mysql.remove().await;
         }
     }
     report.table("replicas", &HEADER, rows);

@@ -10,12 +10,12 @@ use crate::client::{Client, Event, ResumePoint};
 
 pub(super) async fn reread(rereading: Rereading, shared: Arc<Shared>) {
     let Rereading { stream, user, epoch, start, head } = rereading;
-    let resume_point = ResumePoint { epoch, offset: start };
+    let resume_point = ResumePoint { epoch: epoch.clone(), offset: start };
     let mut client = Client::resume(shared.urls_from(stream), user, shared.patience.client, resume_point);
     loop {
         let event = client.next().await;
         let last = match &event {
-            Event::Welcomed { recovered, .. } => !recovered,
+            Event::Welcomed { recovered, epoch: of_session, .. } => !recovered || *of_session != epoch,
             Event::Received(smile) => smile.offset >= head,
             Event::Ended => true,
             _ => false,

@@ -66,11 +66,24 @@ function said(text) {
   announcer.tell("link", text, text);
 }
 
+let hasLater = false;
 /** Calls `use` with the code of `later.js`, or tells the presenter that it did not load. */
-const withLater = (use) => import("./later.js").then(use, () => said(translate("load.failed")));
+function withLater(use) {
+  return import("./later.js").then(
+    (later) => {
+      if (!hasLater) {
+        views.showCrashes(later.CrashesView);
+        new later.SayControl({ translate, page: pageUrl, timers, dialQueue });
+      }
+      hasLater = true;
+      use(later);
+    },
+    () => said(translate("load.failed")),
+  );
+}
 
 const onChange = () => renderLoop.request();
-const views = viewsOf({ model, translate, format, announcer, withLater, onFirstCrash: loadLater, onChange });
+const views = viewsOf({ model, translate, format, announcer, withLater, onCrash: loadLater, onChange });
 new JoinView({ pageUrl, timers });
 
 const renderLoop = new RenderLoop({
@@ -118,21 +131,20 @@ document.addEventListener("visibilitychange", () => {
 
 model.settings = controls.settings;
 if (controls.starts) model.start();
-const opened = model.open();
 
 let isLoading = false;
-// The first visit does without this code. The first interaction loads it, because a single backend cannot serve it once
-// it has crashed.
-function loadLater() {
-  if (isLoading) return;
+// The first visit does without this code. The first interaction loads it, before it takes effect, because a single
+// backend cannot serve the code once it has crashed. If the code does not load, the next interaction tries again.
+async function loadLater() {
+  if (isLoading || hasLater) return;
   isLoading = true;
-  withLater(async ({ CrashesView, SayControl }) => {
-    views.showCrashes(CrashesView);
-    new SayControl({ translate, people: await opened, page: pageUrl, timers, dialQueue });
-  });
+  await withLater(() => {});
+  isLoading = false;
 }
 
 for (const interaction of ["pointerdown", "keydown", "focusin", "click"]) {
-  document.addEventListener(interaction, loadLater);
+  document.addEventListener(interaction, loadLater, { capture: true });
 }
 if (controls.starts) loadLater();
+const people = await model.open();
+byId("say-as").replaceChildren(...people.map(({ name, face }) => new Option(`${face} ${name}`, name)));

@@ -133,8 +133,18 @@ export function replicasSeen(crashes, { at, replicas }) {
   for (const { kind, replica } of changesBetween(crashes.replicas, replicas)) {
     if (kind === Mark.LOST && !next.orderly.has(replica)) next = lost(next, { at, replica });
   }
-  next = each(next, (incident) => Incidents.replicasSeen(incident, { at, replicas }));
+  next = each(noticed(next), (incident) => Incidents.replicasSeen(incident, { at, replicas }));
   return arrived(next, crashes.replicas);
+}
+
+// A replica that a crash request has made unready is listed as draining.
+function noticed(crashes) {
+  const { earlier, incidents, orderly } = crashes;
+  const isUnready = ({ victim, mode }) => mode === "unready" && orderly.has(victim);
+  const found = earlier.filter(isUnready);
+  if (found.length === 0) return crashes;
+  const open = earlier.filter((incident) => !isUnready(incident));
+  return { ...crashes, earlier: open, incidents: [...incidents, ...found] };
 }
 
 // If the crash of the replica is not known, and every recent request has a victim, this page did not request the crash.
@@ -150,9 +160,9 @@ function lost(crashes, { at, replica }) {
   const age = replicas.find(({ id }) => id === replica)?.heartbeat_age_ms ?? 0;
   const diedAt = lossesOn(crashes, replica)[0]?.lostAt ?? Math.min(at, seenAt - age);
   const crash = request ?? Incidents.incidentOf({ id: replica, at: diedAt, by: By.SOMEBODY, mode: null });
-  const noticed = { ...crash, victim: replica, lostAt: at, losses: lossesOn(crashes, replica, crash.askedAt) };
+  const told = { ...crash, victim: replica, lostAt: at, losses: lossesOn(crashes, replica, crash.askedAt) };
   const known = incidents.includes(crash) ? incidents : [...incidents, crash];
-  const all = known.map((incident) => (incident === crash ? noticed : incident));
+  const all = known.map((incident) => (incident === crash ? told : incident));
   return {
     ...crashes,
     earlier: earlier.filter((incident) => incident !== crash),

@@ -12,10 +12,9 @@ export class SayControl {
   #environment;
   #client = null;
 
-  constructor({ translate, people, ...environment }) {
+  constructor({ translate, ...environment }) {
     this.#translate = translate;
     this.#environment = environment;
-    byId("say-as").replaceChildren(...people.map(({ name, face }) => new Option(`${face} ${name}`, name)));
     byId("say").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#say(byId("say-text").value);

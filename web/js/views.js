@@ -16,10 +16,10 @@ import { TimelineView } from "./timeline-view.js";
  * Returns the functions that paint the page. `mark(conversation)` marks a conversation for the next paint, and `list()`
  * adds and removes cards. `paint(now)` and `paintMore(now, cost)` paint a part, and return whether anything is left for
  * the next frame. `look()` is for the picture of the run. `showCrashes(CrashesView)` adds the panel of crashes, and
- * `onFirstCrash()` requests this. `onChange()` requests a repaint, and `withLater(use)` calls `use` with the code of
- * `later.js`.
+ * `onCrash()` requests this after each change of the crashes. `onChange()` requests a repaint, and `withLater(use)`
+ * calls `use` with the code of `later.js`.
  */
-export function viewsOf({ model, translate, format, announcer, withLater, onFirstCrash, onChange }) {
+export function viewsOf({ model, translate, format, announcer, withLater, onCrash, onChange }) {
   const hues = new Hues();
   const words = { translate, format, hueOf: (replica) => hues.of(replica) };
   const countersView = new CountersView(words);
@@ -29,6 +29,7 @@ export function viewsOf({ model, translate, format, announcer, withLater, onFirs
   const replicasView = new ReplicasView({ ...words, onCrash: (replica) => model.crash({ replica }) });
   const conversationsView = new ConversationsView({ ...words, onOpen: openThread });
   let crashesView = null;
+  let incidents = null;
   let threadView = null;
 
   function openThread(conversation) {
@@ -54,6 +55,12 @@ export function viewsOf({ model, translate, format, announcer, withLater, onFirs
     announcer.tell("revival", isGone ? revival.key : "", isGone ? byId("revival").textContent.trim() : "");
   }
 
+  function paintCrashes(crashes) {
+    if (crashesView !== null) crashesView.paint(crashes);
+    else if (crashes.incidents.length > 0 && crashes.incidents !== incidents) onCrash();
+    ({ incidents } = crashes);
+  }
+
   // Counters are shown, but not announced.
   function announce() {
     const { chaos, run } = model;
@@ -71,8 +78,7 @@ export function viewsOf({ model, translate, format, announcer, withLater, onFirs
       paintStatus(now);
       paintPlatform(now);
       crashControlsView.paint({ chaos, crashRequests, now });
-      if (crashesView !== null) crashesView.paint(run.crashes);
-      else if (lastOf(run.crashes) !== null) onFirstCrash();
+      paintCrashes(run.crashes);
       announce();
     },
   ];

@@ -134,3 +134,11 @@ test("a crash whose run was forgotten before it was noticed keeps its requester,
   const old = after(begun, asked(2, "hang"), answered(4_010, 2, "be1.1", "hang"), ...twice, seen(70_000));
   assert.deepEqual(told(old), [[By.SOMEBODY, null, "be1.1", 70_000, 70_000]]);
 });
+
+test("a replica made unready just before a reset is a crash of the new run", () => {
+  const asked = ["crashAsked", { at: 4_000, id: 1, by: By.PERSON, mode: "unready" }];
+  const answered = ["crashConfirmed", { at: 4_010, id: 1, replica: "be1.1", mode: "unready" }];
+  const draining = ONE_LOST.map((replica) => (replica.id === "be1.1" ? { ...replica, state: "draining" } : replica));
+  const run = after(begun, asked, answered, ["forgotten", { at: 4_100 }], ["replicasSeen", { at: 4_200, replicas: draining }]);
+  assert.deepEqual(run.crashes.incidents.map(({ by, mode, victim }) => [by, mode, victim]), [[By.PERSON, "unready", "be1.1"]]);
+});

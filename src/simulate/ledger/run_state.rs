@@ -122,9 +122,9 @@ impl Ledger {
         self.streams.len() - self.plan.seats()
     }
 
-    /// The number of smiles and acks that arrived.
-    pub fn heard(&self) -> u64 {
-        self.heard
+    /// The number of smiles of the run that the readers have received, each counted once for each reader.
+    pub fn read(&self) -> usize {
+        self.streams[self.plan.seats()..].iter().map(Stream::received_count).sum()
     }
 
     /// A number that changes with every smile, ack, permanent refusal and new session.

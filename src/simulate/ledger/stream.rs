@@ -154,6 +154,11 @@ impl Stream {
         self.start.is_none_or(|start| goal <= start) || (!self.foreign && self.offset >= goal)
     }
 
+    /// The number of this run's smiles that the stream has received, each counted once.
+    pub(super) fn received_count(&self) -> usize {
+        self.received.len() + self.late.len()
+    }
+
     fn has_received(&self, offset: Offset) -> bool {
         // The offset is nearly always the highest so far, and then there is nothing to search.
         self.received.last().is_some_and(|&last| last >= offset) && self.received.binary_search(&offset).is_ok()

@@ -20,12 +20,12 @@ const SHORT_WAIT: &str = "SET @usual_wait = @@wait_timeout, wait_timeout = 3";
 const USUAL_WAIT: &str = "SET wait_timeout = @usual_wait";
 
 impl MySql {
-    /// A claim lasts only 1 s, so that the claim of a dead or frozen replica expires. A claim that ends later was made
-    /// before the database's clock was set back.
+    /// A claim lasts only 1 s, so that the claim of a dead or frozen replica expires. A claim that ends much later was
+    /// made before the database's clock was set back.
     pub(in crate::store) async fn claim_index(&self, claimant: i64) -> Result<bool, StoreError> {
         let claim = format!(
             "UPDATE log_state SET indexer = {claimant}, indexer_until = {NOW} + 1000 \
-             WHERE one = 1 AND (indexer = {claimant} OR indexer_until < {NOW} OR indexer_until > {NOW} + 1000)"
+             WHERE one = 1 AND (indexer = {claimant} OR indexer_until < {NOW} OR indexer_until > {NOW} + 2000)"
         );
         Ok(self.indexing.execute(&claim).await? > 0)
     }

@@ -16,9 +16,10 @@ const INSERT: &str = "
 
 /// Result codes of a commit that failed after all of it was written to the write-ahead log: that log could not be
 /// synced (`SQLITE_IOERR_FSYNC`), or its index, the file with the suffix `-shm`, could not grow
-/// (`SQLITE_IOERR_SHMSIZE`, `SQLITE_IOERR_SHMMAP`). No query shows such a commit, but if the process dies before the
-/// next commit overwrites it, the next start recovers it (<https://www.sqlite.org/rescode.html>).
-const COMPLETE: [&str; 3] = ["1034", "4874", "5386"];
+/// (`SQLITE_IOERR_SHMSIZE`, `SQLITE_IOERR_SHMMAP`, `SQLITE_IOERR_NOMEM`, `SQLITE_NOMEM`). No query shows such a commit,
+/// but if the process dies before the next commit overwrites it, the next start recovers it
+/// (<https://www.sqlite.org/rescode.html>).
+const COMPLETE: [&str; 5] = ["1034", "4874", "5386", "3082", "7"];
 
 impl Sqlite {
     pub(in crate::store) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
