@@ -71,8 +71,7 @@ fn end_of(segments: u64) -> Offset {
 
 impl Index {
     /// Reads at most `limit` smiles of the user's stream after `after`, up to and including `until`, which must not be
-    /// beyond the tail's cursor. A page without smiles ends at `until`, or after the last indexed
-    /// segment.
+    /// beyond the tail's cursor. A page without smiles ends at `until`, or after the last indexed segment.
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when retention has removed offsets after `after`, else [`StoreError::Unavailable`].

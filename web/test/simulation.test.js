@@ -34,6 +34,14 @@ function assertProven({ lost, duplicated, reordered, unverified, sent, acked, de
   assert.ok(sent - Math.min(acked, delivered) <= inFlight, "a smile was neither in flight nor acked and delivered");
 }
 
+/** The sockets that the backend opens from now on, in order. */
+function socketsOf(backend) {
+  const sockets = [];
+  const openSocket = backend.openSocket.bind(backend);
+  backend.openSocket = (url) => sockets[sockets.push(openSocket(url)) - 1];
+  return sockets;
+}
+
 test("the users of a conversation alternate at five smiles a second", () => {
   const { simulation, timers, allLive } = setUp();
   simulation.run(1);
@@ -49,9 +57,7 @@ test("the users of a conversation alternate at five smiles a second", () => {
 
 test("a refused history request does not count as an overload error", () => {
   const { simulation, timers, backend, allLive } = setUp();
-  const sockets = [];
-  const openSocket = backend.openSocket.bind(backend);
-  backend.openSocket = (url) => sockets[sockets.push(openSocket(url)) - 1];
+  const sockets = socketsOf(backend);
   simulation.run(1);
   timers.advanceUntil(allLive);
   sockets[0].tell({ type: "error", code: "rate_limited", message: "", temporary: true, retry_after_ms: 50 });
@@ -304,9 +310,7 @@ test("the answer to a watcher that has been removed does not reach the next watc
 
 test("a history request fails only with the session that sent it", () => {
   const { simulation, timers, allLive, backend } = setUp();
-  const sockets = [];
-  const openSocket = backend.openSocket.bind(backend);
-  backend.openSocket = (url) => sockets[sockets.push(openSocket(url)) - 1];
+  const sockets = socketsOf(backend);
   simulation.run(1);
   timers.advanceUntil(allLive);
   const events = [];

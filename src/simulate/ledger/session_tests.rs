@@ -194,6 +194,18 @@ fn a_log_that_no_longer_reaches_back_to_the_start_of_the_run_is_a_breach() {
     assert_eq!(scene.faults(), [("breach of contract", 1)]);
 }
 
+/// Both users receive these smiles of ANNA in this order. Then ANNA receives acks that call the smiles duplicates.
+fn replay(scene: &mut Scene, order: [usize; 2]) {
+    let smiles = || order.into_iter().zip(101..);
+    for (number, offset) in smiles() {
+        scene.receive(ANNA, number, offset);
+        scene.receive(BRUNO, number, offset);
+    }
+    for (number, offset) in smiles() {
+        scene.ack(number, offset, true);
+    }
+}
+
 #[test]
 fn the_order_of_smiles_in_flight_at_a_lost_connection_is_checked() {
     for (order, expected) in [([0, 2], vec![]), ([2, 0], vec![("reordered", 1)])] {
@@ -203,13 +215,7 @@ fn the_order_of_smiles_in_flight_at_a_lost_connection_is_checked() {
         scene.reconnect(ANNA, 100);
         scene.write(0);
         scene.write(2);
-        for (number, offset) in order.into_iter().zip(101..) {
-            scene.receive(ANNA, number, offset);
-            scene.receive(BRUNO, number, offset);
-        }
-        for (number, offset) in order.into_iter().zip(101..) {
-            scene.ack(number, offset, true);
-        }
+        replay(&mut scene, order);
         assert_eq!(scene.faults(), expected);
     }
 }
@@ -227,11 +233,7 @@ fn the_ack_of_a_duplicate_does_not_say_which_of_several_sessions_admitted_the_sm
     scene.reconnect(ANNA, 100);
     scene.write(0);
     scene.write(2);
-    for (number, offset) in [(2, 101), (0, 102)] {
-        scene.receive(ANNA, number, offset);
-        scene.receive(BRUNO, number, offset);
-        scene.ack(number, offset, true);
-    }
+    replay(&mut scene, [2, 0]);
     assert_eq!(scene.faults(), []);
 }
 
@@ -245,11 +247,7 @@ fn a_smile_sent_again_after_a_refusal_has_its_last_place_in_the_session() {
     scene.reconnect(ANNA, 100);
     scene.write(0);
     scene.write(2);
-    for (number, offset) in [(2, 101), (0, 102)] {
-        scene.receive(ANNA, number, offset);
-        scene.receive(BRUNO, number, offset);
-        scene.ack(number, offset, true);
-    }
+    replay(&mut scene, [2, 0]);
     assert_eq!(scene.faults(), []);
 }
 
