@@ -24,7 +24,7 @@ pub(super) struct Address {
 }
 
 /// The page sends the address, since only the browser knows the scheme and the path that a proxy exposes. The host and
-/// port of the address must be the `Host` of the request, so that the code cannot name a foreign site.
+/// port of the address must be the `Host` of the request, so that the code cannot point to another site.
 pub(super) async fn code(
     headers: HeaderMap,
     address: Result<Query<Address>, QueryRejection>,

@@ -15,7 +15,7 @@ export class PlatformView {
     this.#translate = translate;
   }
 
-  /** `revival` is {key, command, mood}, or null. */
+  /** `revival` says how a failed replica comes back: {key, command, mood}, or null if there is nothing to say. */
   paint({ platform, links, revival }) {
     this.#name.hidden = platform === null;
     if (platform !== null) setText(this.#name, this.#translate(`platform.${platform}`));

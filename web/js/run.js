@@ -11,7 +11,7 @@ const withoutRequest = (run, { at, replica }) => {
   const isIts = (mark) => mark.kind === Mark.ASKED && mark.replica === replica && mark.at === at;
   return { ...run, timeline: { ...run.timeline, marks: run.timeline.marks.filter((mark) => !isIts(mark)) } };
 };
-// Records a change of the crashes, and marks each crash request whose victim the change reveals. If the victim was a
+// Records a change to the list of crashes, and marks each crash request whose victim the change reveals. If the victim was a
 // wrong guess, its mark is removed.
 const crashesAfter = (change) => (run, event) => {
   const next = { ...run, crashes: change(run.crashes, event) };

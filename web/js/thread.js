@@ -5,7 +5,8 @@
 export const PAGE = 30;
 /**
  * Once a thread has this many smiles, each live smile displaces the oldest one, which can be requested again. While a
- * request is unanswered, no smile is displaced: the answer ends just before the smile that was the oldest.
+ * request is unanswered, no smile is displaced: the answer ends just before the smile that was the oldest when the
+ * request was sent.
  */
 export const KEPT = 400;
 

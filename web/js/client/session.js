@@ -1,5 +1,5 @@
-// A user's session across connections: connect, welcome, resume, detect a silent server, wait, reconnect. The
-// listener handles the smiles.
+// Keeps a user connected: connect, welcome, resume, detect a silent server, wait, reconnect. The listener handles the
+// smiles.
 
 import { Backoff, ceiling } from "./backoff.js";
 import { CloseAction, NORMAL_CLOSURE, ResumePoint, closeAction, closeName, parseFrame, pingFrame } from "./protocol.js";
@@ -8,14 +8,15 @@ import { CloseAction, NORMAL_CLOSURE, ResumePoint, closeAction, closeName, parse
 export const CONNECT_LIMIT_MS = 2_000;
 /** Silence after which the session sends a ping. The check runs every `WATCH_MS`. */
 export const SILENCE_ASK_MS = 1_000;
-/** Limits for an unanswered ping: after the first, the session is shown as silent; after the second, it reconnects. */
+/** The session is shown as silent once a ping has been unanswered for this long. */
 const SILENCE_SHOW_MS = 1_000;
+/** The session reconnects once a ping has been unanswered for this long. */
 export const SILENCE_LIMIT_MS = 2_000;
 /** The end of a connection resets the back-off if the welcome was at least this long ago. */
 export const STABLE_MS = 5_000;
 /** The spread of reconnects when the backend or the network is back. */
 const HURRY_SPREAD_MS = 500;
-/** The spread of reconnects after a refusal with a hint: sixty sessions reconnect at twelve a second on average. */
+/** The spread of reconnects after a refusal with a hint, so that 60 sessions reconnect at about 12 per second. */
 export const POSTPONE_SPREAD_MS = 5_000;
 
 const WATCH_MS = 500;
