@@ -66,7 +66,7 @@ impl Store {
     /// Opens the store, creates or upgrades its tables and loads its users.
     ///
     /// Waits without a time limit while the MySQL server cannot be reached, is read-only or reports a temporary error,
-    /// or while another replica is upgrading the tables. Logs what it waits for.
+    /// or while another replica is starting or upgrading the tables. Logs what it waits for.
     ///
     /// # Errors
     /// [`StoreError::CannotOpen`] if the file cannot be opened or upgraded, if the certificate authority's file cannot

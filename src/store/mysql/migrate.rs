@@ -28,8 +28,10 @@ const REMINDER: Duration = Duration::from_secs(10);
 /// its session keeps [`LOCK`], and the next attempts wait for this lock.
 const MIGRATING: Duration = Duration::from_mins(1);
 
-/// Lets the statements of an upgrade take a long time, since no user waits for them.
-const PATIENCE: &str = "SET lock_wait_timeout = 50, innodb_lock_wait_timeout = 50, max_execution_time = 0";
+/// Lets the statements of an upgrade take a long time, since no user waits for them. If this replica freezes or is cut
+/// off between two statements, MySQL ends its session after 5 s and releases [`LOCK`], so that other replicas can start.
+const PATIENCE: &str =
+    "SET lock_wait_timeout = 50, innodb_lock_wait_timeout = 50, max_execution_time = 0, wait_timeout = 5";
 
 /// With the digest, the name of the lock stays within the limit of 64 characters.
 const LOCK: &str = "SELECT GET_LOCK(CONCAT('smilingchat tables ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
@@ -86,10 +88,10 @@ pub(super) async fn open(server: &MySqlServer) -> Result<Opened, StoreError> {
 
 async fn try_open(server: &MySqlServer) -> Result<Opened, sqlx::Error> {
     let mut connection = server.connect().await?.connection;
-    sqlx::raw_sql(PATIENCE).execute(&mut connection).await?;
+    within(ANSWER, sqlx::raw_sql(PATIENCE).execute(&mut connection)).await?;
     let locked: Option<i64> = within(ANSWER, sqlx::query_scalar(LOCK).fetch_one(&mut connection)).await?;
     if locked != Some(1) {
-        return Err(io::Error::other("another replica is upgrading the tables").into());
+        return Err(io::Error::other("another replica is starting or upgrading the tables").into());
     }
     within(MIGRATING, migrate(&mut connection)).await?;
     let users = sqlx::query_as("SELECT CAST(id AS UNSIGNED), name, face FROM users ORDER BY id");

@@ -158,6 +158,20 @@ async fn opening_waits_for_a_server_that_is_not_up_yet() {
 }
 
 #[tokio::test]
+async fn a_replica_that_is_cut_off_while_it_starts_does_not_keep_others_from_starting() {
+    let Some(database) = Database::mysql().await else { return };
+    database.open().await;
+    let (proxy, url) = way_to(&database).await;
+    let holding = database.holding("LOCK TABLES _sqlx_migrations READ").await;
+    let starting = tokio::spawn(async move { Store::open(&url).await });
+    database.until_in_state("Waiting for table metadata lock", 1).await;
+    proxy.becomes(Network::HalfOpen);
+    drop(holding);
+    timeout(PATIENCE, database.open()).await.expect("another replica should start");
+    starting.abort();
+}
+
+#[tokio::test]
 async fn a_half_open_connection_is_abandoned() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
