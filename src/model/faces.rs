@@ -1,6 +1,7 @@
 //! The content of a smile: one to eight faces, which are emoji of the Unicode group *Smileys & Emotion*. A sender may
 //! type some of them as ASCII emoticons.
 
+use derive_more::Deref;
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, SmolStrBuilder};
 use unicode_segmentation::UnicodeSegmentation;
@@ -29,7 +30,7 @@ const EMOJI_SELECTOR: char = '\u{fe0f}';
 
 /// The faces of one smile, fully qualified, without spaces. Deserialization does not check them: it reads faces that
 /// the server parsed. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deref, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faces(SmolStr);
 
 /// Why a text is not a smile. The message goes to the sender.
@@ -82,11 +83,6 @@ impl Faces {
     /// Wraps faces from the store, which were parsed before they were stored.
     pub fn from_stored(faces: &str) -> Self {
         Self(faces.into())
-    }
-
-    /// The faces as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 
