@@ -6,11 +6,11 @@
 //! written, and writing it again changes nothing.
 
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::SetOnce;
 
@@ -111,11 +111,8 @@ impl Indexer {
     /// # Errors
     /// [`StoreError::Replaced`].
     pub(crate) async fn run(self) -> Result<(), StoreError> {
-        let mut follow = pin!(self.follow());
-        tokio::select! {
-            ended = &mut follow => ended,
-            () = self.load_filters() => follow.await,
-        }
+        tokio::try_join!(self.follow(), self.load_filters().map(Ok))?;
+        Ok(())
     }
 
     async fn follow(&self) -> Result<(), StoreError> {
