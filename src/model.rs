@@ -9,7 +9,7 @@ use derive_more::{Deref, Display};
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, format_smolstr};
 
-pub use faces::{Faces, MAX_FACES, NotASmile};
+pub use faces::{Faces, MAX_FACES};
 
 /// Offsets stay below 2^53, so that JSON implementations that store numbers as doubles keep them exact (RFC 8259,
 /// section 6).
