@@ -7,12 +7,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use tokio::sync::SetOnce;
 
 use super::ids::{self, Entry, Run};
 use super::{BLOCKS_PER_READ, Filters, Index, end_of};
@@ -74,7 +73,7 @@ pub(crate) async fn open(
     metrics.smiles_published.reset();
     tail.set_indexed(after);
     let filters = Arc::new(Mutex::new(Filters::new(end_of(indexed))));
-    let (loaded, segments) = (Arc::new(SetOnce::new()), Arc::new(AtomicU64::new(indexed)));
+    let (loaded, segments) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(indexed)));
     let index = Index { store: store.clone(), tail: Arc::clone(&tail), filters, loaded, segments };
     Ok((tail, index.clone(), Indexer { index, claimant: rand::random() }))
 }
@@ -214,8 +213,7 @@ impl Indexer {
             tracing::debug!(%error, "the ids of the index cannot be read yet");
             tokio::time::sleep(RETRY_PAUSE).await;
         }
-        // Only this task sets `loaded`.
-        let _ = self.index.loaded.set(());
+        self.index.loaded.store(true, Ordering::SeqCst);
     }
 
     async fn load_runs(&self) -> Result<(), StoreError> {
