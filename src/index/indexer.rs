@@ -17,7 +17,7 @@ use super::ids::{self, Entry, Run};
 use super::{BLOCKS_PER_READ, Filters, Index, end_of};
 use crate::hub::{Hub, Publication};
 use crate::model::{Offset, Smile};
-use crate::store::{IdHash, IndexStep, SEGMENT, Store, StoreError};
+use crate::store::{BatchKey, IdHash, IndexStep, SEGMENT, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
@@ -100,8 +100,7 @@ async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
     }
     smiles.retain(|smile| smile.offset > start && smile.offset <= end);
     let smiles = smiles.iter().map(|smile| (store.id_hash(&smile.from, &smile.id), smile));
-    let plan = plan(store, segment, smiles).await?;
-    store.write_index(&IndexStep { last: key, ..plan }).await
+    write_segment(store, segment, key, smiles).await
 }
 
 impl Indexer {
@@ -180,8 +179,7 @@ impl Indexer {
         };
         let Some(smiles) = smiles else { return Ok(()) };
         let smiles = smiles.iter().map(|publication| (publication.hash, &publication.smile));
-        let plan = plan(store, segment, smiles).await?;
-        store.write_index(&IndexStep { last, ..plan }).await?;
+        write_segment(store, segment, last, smiles).await?;
         if self.read_progress(filled).await? == segment {
             // The store ignored the write: queries do not show the last published batch yet, or the log has lost its
             // end. The follower detects a lost end and makes the replica exit.
@@ -239,12 +237,13 @@ impl Indexer {
     }
 }
 
-/// Leaves [`IndexStep::last`] to the caller.
-async fn plan<'smiles>(
+/// Writes a segment with these smiles. For `last`, see [`IndexStep::last`].
+async fn write_segment<'smiles>(
     store: &Store,
     segment: u64,
+    last: Option<BatchKey>,
     smiles: impl Iterator<Item = (IdHash, &'smiles Smile)>,
-) -> Result<IndexStep<'smiles>, StoreError> {
+) -> Result<(), StoreError> {
     let (mut entries, mut conversations) = (Vec::new(), foldhash::HashMap::<_, Vec<_>>::default());
     for (hash, Smile { offset, from, to, .. }) in smiles {
         entries.push(Entry { hash: hash.short(), offset: *offset });
@@ -259,7 +258,8 @@ async fn plan<'smiles>(
         blocks.extend(ids::cut(run, inputs.flat_map(|block| ids::entries(block)).collect()));
         superseded.extend(run.superseded(slice));
     }
-    Ok(IndexStep { segment, last: None, conversations: conversations.into_iter().collect(), blocks, superseded })
+    let conversations = conversations.into_iter().collect();
+    store.write_index(&IndexStep { segment, last, conversations, blocks, superseded }).await
 }
 
 /// Removes the index of the segments that retention has trimmed completely, up to the offset `trimmed`. Ids stay if
