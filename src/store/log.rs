@@ -113,15 +113,12 @@ impl Store {
     }
 
     /// Reads the batches that hold these offsets, in order and without repeats. For an offset that no batch holds,
-    /// reads the last batch before that offset, if there is one. `offsets` must not have more than 500 elements, the
-    /// limit of SQLite for the terms of a compound `SELECT`.
+    /// reads the last batch before that offset, if there is one. `offsets` must have 1 to 500 elements, the limit of
+    /// SQLite for the terms of a compound `SELECT`.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn batches_at(&self, offsets: &[Offset]) -> Result<Vec<Batch>, StoreError> {
-        if offsets.is_empty() {
-            return Ok(Vec::new());
-        }
         let text = batch::select_at(offsets);
         let rows: Vec<(i64, Vec<u8>)> = either!(self, database => database.rows(&text).await?);
         rows.iter().map(|(token, payload)| Batch::decode(*token, payload, self.directory())).collect()
