@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::mysql::{self, read_error};
-use super::{AppendError, Batch, BatchKey, NewBatch, Store, StoreError, batch, offset, sqlite};
+use super::{AppendError, Batch, NewBatch, Store, StoreError, batch, offset, sqlite};
 use crate::model::{Epoch, Offset};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,22 +42,6 @@ pub(crate) struct LogPage {
 type PageRow = (String, i64, i64, Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 impl Store {
-    /// Waits at most 0.3 s for this replica's turn to append, if other replicas append too and no attempt to get a turn
-    /// has failed within the last second. Returns batches that other replicas have committed after `last`. The
-    /// result may lack some or all of these batches.
-    pub(crate) async fn take_turn(&self, last: Option<BatchKey>) -> Vec<Batch> {
-        match self {
-            Self::Sqlite(_) => Vec::new(),
-            Self::MySql(mysql) => mysql.take_turn(last).await,
-        }
-    }
-
-    pub(crate) async fn end_turn(&self) {
-        if let Self::MySql(mysql) = self {
-            mysql.end_turn().await;
-        }
-    }
-
     /// Appends a batch if the log ends with its previous batch, or if retention has removed exactly what comes before
     /// the batch (in a new log, nothing). Returns [`Append::Done`] once the batch is durable.
     ///
