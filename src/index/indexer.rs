@@ -91,7 +91,7 @@ async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
     let (mut smiles, mut key) = (Vec::new(), None);
     while after < end {
         let page = store.read_log(after, 64).await?;
-        if page.state.head < end {
+        if page.head < end {
             return Err(StoreError::Unavailable("the log ends within the segment".into()));
         }
         let Some(last) = page.batches.last() else { break };

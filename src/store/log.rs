@@ -18,19 +18,14 @@ pub(crate) enum Append {
     Unlinked,
 }
 
+/// The state of the log, and batches, from one snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LogState {
+pub(crate) struct LogPage {
     pub epoch: Epoch,
     /// The last offset, even if retention has removed it; 0 if no batch was ever appended.
     pub head: Offset,
     /// The last offset that retention has removed; 0 if it has removed none.
     pub trimmed: Offset,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LogPage {
-    /// From the same snapshot as the batches.
-    pub state: LogState,
     /// The token of the last batch before the page, if the log has such a batch.
     pub previous: Option<i64>,
     /// In order, without gaps.
@@ -53,14 +48,14 @@ impl Store {
         either!(self, database => database.append(batch).await)
     }
 
-    /// Reads the state of the log.
+    /// Reads the state of the log: a page without batches.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub(crate) async fn log_state(&self) -> Result<LogState, StoreError> {
+    pub(crate) async fn log_state(&self) -> Result<LogPage, StoreError> {
         let no_batches = batch::select_page(Offset(0), 0);
         let rows = either!(self, database => database.rows(&no_batches).await?);
-        Ok(self.page(&rows)?.state)
+        self.page(&rows)
     }
 
     /// Reads at most `batches` batches that begin after `after`. If a batch holds `after`, that batch must end at
@@ -81,11 +76,11 @@ impl Store {
         let Some((epoch, trimmed, head, previous, ..)) = rows.first() else {
             return Err(StoreError::Unavailable("the log has no state: it was changed by hand".into()));
         };
-        let state = LogState { epoch: Epoch::new(epoch), head: offset(*head), trimmed: offset(*trimmed) };
+        let (epoch, head, trimmed) = (Epoch::new(epoch), offset(*head), offset(*trimmed));
         let batches = rows
             .iter()
             .filter_map(|(.., token, payload)| Some(Batch::decode((*token)?, payload.as_ref()?, self.directory())));
-        Ok(LogPage { state, previous: *previous, batches: batches.collect::<Result<_, _>>()? })
+        Ok(LogPage { epoch, head, trimmed, previous: *previous, batches: batches.collect::<Result<_, _>>()? })
     }
 
     /// Reads the batch that holds `offset`. If no batch holds it, reads the last batch before it, if there is one.
