@@ -20,7 +20,8 @@ use crate::store::StoreError;
 const ALIVE: Duration = Duration::from_millis(300);
 
 /// Unlike [`SET_UP`], this query also works on servers that this store then refuses, such as `MariaDB`.
-const ABOUT: &str = "SELECT VERSION(), CAST(@@log_bin AND @@binlog_format = 'STATEMENT' AS SIGNED)";
+const ABOUT: &str = "
+    SELECT VERSION(), CAST(@@read_only AS SIGNED), CAST(@@log_bin AND @@binlog_format = 'STATEMENT' AS SIGNED)";
 
 /// Session settings that the statements rely on, whatever the server's defaults and `init_connect` are.
 ///
@@ -34,8 +35,7 @@ const SET_UP: &str = "
         innodb_lock_wait_timeout = 1, lock_wait_timeout = 1, max_execution_time = 2000, wait_timeout = 120,
         completion_type = 0, sql_select_limit = 18446744073709551615;
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    SELECT @@server_uuid, CAST(CONNECTION_ID() AS SIGNED),
-        CAST(@@read_only OR @@transaction_read_only OR @@innodb_read_only AS SIGNED)";
+    SELECT @@server_uuid, CAST(CONNECTION_ID() AS SIGNED), CAST(@@transaction_read_only OR @@innodb_read_only AS SIGNED)";
 
 /// The server behind the address of the store, shared by all connections.
 pub(super) struct MySqlServer {
@@ -110,7 +110,7 @@ impl MySqlServer {
         };
         let mut connection = options.connect().await?;
         let about = sqlx::raw_sql(ABOUT).fetch_one(&mut connection).await?;
-        let (version, by_statement): (String, i64) = FromRow::from_row(&about)?;
+        let (version, read_only, by_statement): (String, i64, i64) = FromRow::from_row(&about)?;
         if !is_supported(&version) {
             let needed =
                 format!("the server's version is {version}; MySQL 8.0 (8.0.29 or later), 8.4 or 9 is required");
@@ -119,10 +119,13 @@ impl MySqlServer {
         if by_statement != 0 {
             return Err(sqlx::Error::Protocol("binlog_format is STATEMENT; set it to ROW".to_owned()));
         }
+        if read_only != 0 {
+            return Err(not_primary());
+        }
         let identity = sqlx::raw_sql(SET_UP).fetch_one(&mut connection).await?;
         let (uuid, id, read_only): (String, i64, i64) = FromRow::from_row(&identity)?;
         if read_only != 0 {
-            return Err(io::Error::other("the server is read-only, so it is not the primary").into());
+            return Err(not_primary());
         }
         Ok(MySqlSession { connection, id, generation: self.record_server(uuid) })
     }
@@ -161,6 +164,10 @@ impl MySqlServer {
     pub(super) fn address(&self) -> String {
         format!("{}:{}", self.url.host, self.url.port)
     }
+}
+
+fn not_primary() -> sqlx::Error {
+    io::Error::other("the server is read-only, so it is not the primary").into()
 }
 
 /// With 8.0, replicas cannot follow the binary log, so they poll the log. Before 8.0.29, MySQL does not know
