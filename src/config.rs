@@ -7,7 +7,6 @@ mod store_url;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -122,8 +121,8 @@ pub struct ServeOptions {
 
     /// Origins allowed besides the one that matches the request's Host header, separated by commas
     #[arg(long, env = "SMILINGCHAT_ALLOWED_ORIGINS", value_name = "ORIGIN,…", default_value = "",
-          value_parser = list(Origin::from_str))]
-    pub allowed_origins: List<Origin>,
+          value_parser = list(origin))]
+    pub allowed_origins: List<Url>,
 
     /// Whether this replica accepts and obeys crash requests (POST /api/crash)
     #[arg(long, env = "SMILINGCHAT_CRASH", value_name = "on|off", default_value = "on")]
@@ -267,25 +266,11 @@ fn network(text: &str) -> Result<IpNet, InvalidValue> {
     network.map_err(|_| format!("{text} is not a network such as 10.0.0.0/8").into())
 }
 
-/// A web origin: scheme, host and port, without the scheme's default port (RFC 6454).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin(Url);
-
-impl Origin {
-    /// `host` or `host:port`, in the form of a `Host` header.
-    pub fn authority(&self) -> &str {
-        self.0.authority()
-    }
-}
-
-impl FromStr for Origin {
-    type Err = InvalidValue;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bare = text.matches('/').count() == 2 && !text.contains(['?', '#', '@', '\\']);
-        let url = Url::parse(text).ok().filter(|url| bare && matches!(url.scheme(), "http" | "https"));
-        url.map(Self).ok_or_else(|| format!("{text} is not an origin such as https://chat.example").into())
-    }
+/// Parses a web origin: scheme, host and port, without the scheme's default port (RFC 6454).
+pub(crate) fn origin(text: &str) -> Result<Url, InvalidValue> {
+    let bare = text.matches('/').count() == 2 && !text.contains(['?', '#', '@', '\\']);
+    let url = Url::parse(text).ok().filter(|url| bare && matches!(url.scheme(), "http" | "https"));
+    url.ok_or_else(|| format!("{text} is not an origin such as https://chat.example").into())
 }
 
 #[cfg(test)]
@@ -333,12 +318,12 @@ mod tests {
 
     #[test]
     fn origins_omit_the_default_port_and_have_no_path() {
-        let authority = |text: &str| text.parse::<Origin>().map(|origin| origin.authority().to_owned());
+        let authority = |text: &str| origin(text).map(|origin| origin.authority().to_owned());
         assert_eq!(authority("https://chat.example:443").as_deref(), Ok("chat.example"));
         assert_eq!(authority("http://chat.example:808").as_deref(), Ok("chat.example:808"));
         assert_eq!(authority("http://[::1]:808").as_deref(), Ok("[::1]:808"));
         for wrong in ["null", "chat.example", "http://chat.example/", "http://a@b", "ftp://chat.example", "http://"] {
-            assert!(wrong.parse::<Origin>().is_err(), "accepted {wrong}");
+            assert!(origin(wrong).is_err(), "accepted {wrong}");
         }
     }
 }

@@ -88,11 +88,11 @@ pub(crate) fn operations(app: Arc<AppState>) -> Router {
 /// Routes of both listeners until the store is open and the replica is registered.
 pub(crate) fn starting() -> Router {
     let not_ready = || async { (StatusCode::SERVICE_UNAVAILABLE, "starting: waiting for the store\n") };
-    Router::new().merge(liveness()).route("/readyz", get(not_ready)).fallback(async || Refusal::store_unavailable())
+    liveness().route("/readyz", get(not_ready)).fallback(async || Refusal::store_unavailable())
 }
 
 fn probes() -> Router<Arc<AppState>> {
-    Router::new().merge(liveness()).route("/readyz", get(readyz))
+    liveness().route("/readyz", get(readyz))
 }
 
 /// Liveness checks nothing: an outage of the database must not restart every replica.

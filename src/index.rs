@@ -10,11 +10,10 @@ mod indexer;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use foldhash::HashMap;
 use parking_lot::Mutex;
-use tokio::sync::SetOnce;
 
 use self::filters::Filters;
 use self::ids::Entry;
@@ -58,7 +57,7 @@ pub(crate) struct Index {
     tail: Arc<Tail>,
     filters: Arc<Mutex<Filters>>,
     /// Set once the filters hold the ids that were indexed before startup, or as many of the newest ones as fit.
-    loaded: Arc<SetOnce<()>>,
+    loaded: Arc<AtomicBool>,
     /// The largest number of segments that this replica has found in the index. A MySQL server that takes over may lack
     /// the last of them.
     segments: Arc<AtomicU64>,
@@ -158,7 +157,7 @@ impl Index {
     }
 
     pub(crate) fn look_up_limit(&self) -> usize {
-        if self.loaded.get().is_some() { usize::MAX } else { IDS_WHILE_LOADING }
+        if self.loaded.load(Ordering::SeqCst) { usize::MAX } else { IDS_WHILE_LOADING }
     }
 
     /// Looks the ids up in the index and in memory. The result is one consistent view of both.

@@ -26,7 +26,8 @@ pub(crate) struct Bucket {
     full_at: Instant,
     /// When the sender that got the last retry hint may retry.
     last_hint: Instant,
-    taken: u64,
+    /// The number of tokens taken since the bucket was created, counted even if there is no limit.
+    pub taken: u64,
 }
 
 /// Upper bound on a retry hint: a hanging store may recover soon.
@@ -63,27 +64,12 @@ impl Bucket {
     }
 }
 
-/// The bucket that all sessions of a replica share.
-pub(crate) struct Capacity(Mutex<Bucket>);
-
-impl Capacity {
-    /// 0 means no limit.
-    pub(crate) fn new(per_second: u32, now: Instant) -> Self {
-        Self(Mutex::new(Bucket::new(per_second, (per_second / 4).max(1), now)))
-    }
-
-    /// The number of smiles admitted since the replica started. They are counted even if there is no limit.
-    pub(crate) fn admitted(&self) -> u64 {
-        self.0.lock().taken
-    }
-}
-
 /// Takes a token from the session's bucket and from the replica's, or from neither.
 ///
 /// # Errors
 /// A refusal, with a hint of at least the longer of the two waits.
-pub(crate) fn admit(session: &mut Bucket, capacity: &Capacity, now: Instant) -> Result<(), Refusal> {
-    let mut capacity = capacity.0.lock();
+pub(crate) fn admit(session: &mut Bucket, capacity: &Mutex<Bucket>, now: Instant) -> Result<(), Refusal> {
+    let mut capacity = capacity.lock();
     let (by_session, by_capacity) = (session.wait(now), capacity.wait(now));
     if !by_session.is_zero() {
         let message = "this session exceeds its rate limit for smiles; send the smile again with the same id";
@@ -156,7 +142,7 @@ mod tests {
     #[test]
     fn retry_hints_are_spaced_up_to_the_longest_hint() {
         let start = Instant::now();
-        let capacity = Capacity::new(4, start);
+        let capacity = Mutex::new(Bucket::new(4, 1, start));
         let shed = |now| match admit(&mut Bucket::new(0, 0, now), &capacity, now) {
             Err(Refusal { code: ErrorCode::Overloaded, retry_after_ms: Some(wait), .. }) => wait,
             other => panic!("the smile was not shed: {other:?}"),
@@ -175,7 +161,7 @@ mod tests {
     #[test]
     fn a_refused_smile_takes_no_token_from_either_bucket() {
         let now = Instant::now();
-        let capacity = Capacity::new(4, now);
+        let capacity = Mutex::new(Bucket::new(4, 1, now));
         let mut greedy = Bucket::new(1, 1, now);
         assert_eq!(admit(&mut greedy, &capacity, now), Ok(()));
         let refused = |answer: Result<(), Refusal>| answer.err().map(|refusal| (refusal.code, refusal.retry_after_ms));
@@ -185,6 +171,6 @@ mod tests {
         assert_eq!(refused(admit(&mut patient, &capacity, now)), Some((ErrorCode::Overloaded, Some(250))));
         assert_eq!(admit(&mut patient, &capacity, now + Duration::from_millis(250)), Ok(()));
         assert_eq!(patient.wait(now + Duration::from_millis(250)), Duration::ZERO);
-        assert_eq!(capacity.admitted(), 2);
+        assert_eq!(capacity.lock().taken, 2);
     }
 }

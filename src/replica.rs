@@ -14,7 +14,7 @@ use self::handover::Handover;
 use self::lease::Lease;
 use crate::config::{ServeOptions, Switch, host_name};
 use crate::hub::Hub;
-use crate::limits::Capacity;
+use crate::limits::Bucket;
 use crate::model::Timestamp;
 use crate::protocol::{CrashMode, ErrorCode, Refusal};
 use crate::store::{NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, Store, StoreError};
@@ -44,7 +44,8 @@ pub(crate) struct Replica {
     tail: Arc<Tail>,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
-    pub capacity: Capacity,
+    /// The bucket of all smiles that this replica admits.
+    pub capacity: Mutex<Bucket>,
     rebalance: bool,
     /// Admitted smiles, as last measured.
     smiles_per_second: Mutex<f64>,
@@ -88,7 +89,7 @@ impl Replica {
             tail,
             hub,
             metrics,
-            capacity: Capacity::new(options.capacity, Instant::now()),
+            capacity: Mutex::new(Bucket::new(options.capacity, (options.capacity / 4).max(1), Instant::now())),
             rebalance: options.rebalance == Switch::On,
             smiles_per_second: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -129,7 +130,7 @@ impl Replica {
         let (mut measured_at, mut counted) = (Instant::now(), 0);
         let mut handover = Handover::default();
         while stop.run_until_cancelled(tokio::time::sleep(RENEWAL)).await.is_some() {
-            let (now, admitted) = (Instant::now(), self.capacity.admitted());
+            let (now, admitted) = (Instant::now(), self.capacity.lock().taken);
             let per_second = (admitted - counted) as f64 / now.duration_since(measured_at).as_secs_f64();
             *self.smiles_per_second.lock() = (per_second * 10.0).round() / 10.0;
             (measured_at, counted) = (now, admitted);

@@ -135,8 +135,8 @@ impl Tail {
             let (last, cursor) = self.end();
             let page = self.store.read_log(cursor, PAGE).await.inspect_err(|_| *self.short_since.lock() = None)?;
             self.check(&page, cursor, last)?;
-            self.trim(page.state.trimmed);
-            self.head.fetch_max(page.state.head.0, Ordering::SeqCst);
+            self.trim(page.trimmed);
+            self.head.fetch_max(page.head.0, Ordering::SeqCst);
             let full = page.batches.len() >= PAGE as usize;
             for batch in page.batches {
                 self.publish_stored(batch)
@@ -144,7 +144,7 @@ impl Tail {
             }
             self.record_contact();
             if !full {
-                return Ok(page.state.head);
+                return Ok(page.head);
             }
         }
     }
@@ -157,18 +157,17 @@ impl Tail {
     /// [`StoreError::Trimmed`] when retention has removed offsets after `published`, [`StoreError::Replaced`] when the
     /// log was replaced, for example by a restore or by a primary that lacks the end of the log.
     fn check(&self, page: &LogPage, published: Offset, last: Option<BatchKey>) -> Result<(), StoreError> {
-        let log = &page.state;
-        if log.epoch != self.epoch {
+        if page.epoch != self.epoch {
             return Err(StoreError::Replaced);
         }
-        if log.trimmed > published {
+        if page.trimmed > published {
             return Err(StoreError::Trimmed);
         }
         let mut short_since = self.short_since.lock();
-        if log.head >= published {
+        if page.head >= published {
             *short_since = None;
             // The log may have lost its end and grown back to the cursor since.
-            let is_same = log.trimmed >= published || last.is_none_or(|last| page.previous == Some(last.token));
+            let is_same = page.trimmed >= published || last.is_none_or(|last| page.previous == Some(last.token));
             return if is_same { Ok(()) } else { Err(StoreError::Replaced) };
         }
         let since = *short_since.get_or_insert_with(Instant::now);

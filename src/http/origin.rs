@@ -2,9 +2,10 @@
 //! (RFC 6455, section 10.2).
 
 use axum::http::{HeaderMap, HeaderName, header};
+use url::Url;
 
 use super::AppState;
-use crate::config::Origin;
+use crate::config;
 use crate::protocol::{ErrorCode, Refusal};
 
 /// Clients can invent any number of origins, so at most this many refused origins are logged.
@@ -40,11 +41,11 @@ pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> String {
 
 /// Most requests that do not come from a browser have no `Origin`. The comparison with `Host` ignores the scheme, since
 /// a proxy may terminate TLS. `null`, a malformed `Origin` and several `Origin` headers are never allowed.
-fn is_own_or_allowed(headers: &HeaderMap, allowed: &[Origin]) -> bool {
+fn is_own_or_allowed(headers: &HeaderMap, allowed: &[Url]) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return true };
     let Ok(text) = origin.to_str() else { return false };
-    let Ok(origin) = text.parse::<Origin>() else { return false };
+    let Ok(origin) = config::origin(text) else { return false };
     if origins.next().is_some() {
         return false;
     }

@@ -6,19 +6,18 @@
 //! written, and writing it again changes nothing.
 
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
-use tokio::sync::SetOnce;
 
 use super::ids::{self, Entry, Run};
 use super::{BLOCKS_PER_READ, Filters, Index, end_of};
 use crate::hub::{Hub, Publication};
 use crate::model::{Offset, Smile};
-use crate::store::{IdHash, IndexStep, SEGMENT, Store, StoreError};
+use crate::store::{BatchKey, IdHash, IndexStep, SEGMENT, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
@@ -74,7 +73,7 @@ pub(crate) async fn open(
     metrics.smiles_published.reset();
     tail.set_indexed(after);
     let filters = Arc::new(Mutex::new(Filters::new(end_of(indexed))));
-    let (loaded, segments) = (Arc::new(SetOnce::new()), Arc::new(AtomicU64::new(indexed)));
+    let (loaded, segments) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(indexed)));
     let index = Index { store: store.clone(), tail: Arc::clone(&tail), filters, loaded, segments };
     Ok((tail, index.clone(), Indexer { index, claimant: rand::random() }))
 }
@@ -92,7 +91,7 @@ async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
     let (mut smiles, mut key) = (Vec::new(), None);
     while after < end {
         let page = store.read_log(after, 64).await?;
-        if page.state.head < end {
+        if page.head < end {
             return Err(StoreError::Unavailable("the log ends within the segment".into()));
         }
         let Some(last) = page.batches.last() else { break };
@@ -101,8 +100,7 @@ async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
     }
     smiles.retain(|smile| smile.offset > start && smile.offset <= end);
     let smiles = smiles.iter().map(|smile| (store.id_hash(&smile.from, &smile.id), smile));
-    let plan = plan(store, segment, smiles).await?;
-    store.write_index(&IndexStep { last: key, ..plan }).await
+    write_segment(store, segment, key, smiles).await
 }
 
 impl Indexer {
@@ -111,11 +109,8 @@ impl Indexer {
     /// # Errors
     /// [`StoreError::Replaced`].
     pub(crate) async fn run(self) -> Result<(), StoreError> {
-        let mut follow = pin!(self.follow());
-        tokio::select! {
-            ended = &mut follow => ended,
-            () = self.load_filters() => follow.await,
-        }
+        tokio::try_join!(self.follow(), self.load_filters().map(Ok))?;
+        Ok(())
     }
 
     async fn follow(&self) -> Result<(), StoreError> {
@@ -184,8 +179,7 @@ impl Indexer {
         };
         let Some(smiles) = smiles else { return Ok(()) };
         let smiles = smiles.iter().map(|publication| (publication.hash, &publication.smile));
-        let plan = plan(store, segment, smiles).await?;
-        store.write_index(&IndexStep { last, ..plan }).await?;
+        write_segment(store, segment, last, smiles).await?;
         if self.read_progress(filled).await? == segment {
             // The store ignored the write: queries do not show the last published batch yet, or the log has lost its
             // end. The follower detects a lost end and makes the replica exit.
@@ -217,8 +211,7 @@ impl Indexer {
             tracing::debug!(%error, "the ids of the index cannot be read yet");
             tokio::time::sleep(RETRY_PAUSE).await;
         }
-        // Only this task sets `loaded`.
-        let _ = self.index.loaded.set(());
+        self.index.loaded.store(true, Ordering::SeqCst);
     }
 
     async fn load_runs(&self) -> Result<(), StoreError> {
@@ -244,12 +237,13 @@ impl Indexer {
     }
 }
 
-/// Leaves [`IndexStep::last`] to the caller.
-async fn plan<'smiles>(
+/// Writes a segment with these smiles. For `last`, see [`IndexStep::last`].
+async fn write_segment<'smiles>(
     store: &Store,
     segment: u64,
+    last: Option<BatchKey>,
     smiles: impl Iterator<Item = (IdHash, &'smiles Smile)>,
-) -> Result<IndexStep<'smiles>, StoreError> {
+) -> Result<(), StoreError> {
     let (mut entries, mut conversations) = (Vec::new(), foldhash::HashMap::<_, Vec<_>>::default());
     for (hash, Smile { offset, from, to, .. }) in smiles {
         entries.push(Entry { hash: hash.short(), offset: *offset });
@@ -264,7 +258,8 @@ async fn plan<'smiles>(
         blocks.extend(ids::cut(run, inputs.flat_map(|block| ids::entries(block)).collect()));
         superseded.extend(run.superseded(slice));
     }
-    Ok(IndexStep { segment, last: None, conversations: conversations.into_iter().collect(), blocks, superseded })
+    let conversations = conversations.into_iter().collect();
+    store.write_index(&IndexStep { segment, last, conversations, blocks, superseded }).await
 }
 
 /// Removes the index of the segments that retention has trimmed completely, up to the offset `trimmed`. Ids stay if

@@ -65,9 +65,11 @@ impl Appender {
                 let indexed = stop.run_until_cancelled(indexed);
                 self.refuse_while(indexed, "the index is too far behind", &mut outage).await;
                 self.until_backlog_clears(Instant::now() + BACKLOG_TIMEOUT).await;
-                for batch in self.store.take_turn(self.tail.end().0).await {
-                    // A batch that does not follow the cursor is read from the log later.
-                    let _ = self.tail.publish_stored(batch);
+                if let Store::MySql(mysql) = &self.store {
+                    for batch in mysql.take_turn(self.tail.end().0).await {
+                        // A batch that does not follow the cursor is read from the log later.
+                        let _ = self.tail.publish_stored(batch);
+                    }
                 }
                 self.gather(Instant::now() + LINGER).await;
                 let batch = self.take();
@@ -75,8 +77,10 @@ impl Appender {
                 if !batch.is_empty() {
                     self.append(batch, began, &mut outage).await?;
                 }
-                // If every smile of the batch was a duplicate or was refused, no append has ended the turn.
-                self.store.end_turn().await;
+                if let Store::MySql(mysql) = &self.store {
+                    // If every smile of the batch was a duplicate or was refused, no append has ended the turn.
+                    mysql.end_turn().await;
+                }
                 self.queue.waiting.lock().pressure.batch_ended(Instant::now());
             }
             if stopped {

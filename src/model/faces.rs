@@ -1,12 +1,19 @@
 //! The content of a smile: one to eight faces, which are emoji of the Unicode group *Smileys & Emotion*. A sender may
 //! type some of them as ASCII emoticons.
 
+use derive_more::Deref;
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, SmolStrBuilder};
 use unicode_segmentation::UnicodeSegmentation;
 
 /// The maximum number of faces in a smile.
 pub const MAX_FACES: usize = 8;
+
+// Why a text is not a smile. The message goes to the sender.
+const EMPTY: &str = "a smile has at least one face: try 😀 or :-)";
+const TOO_MANY: &str = "a smile has at most 8 faces";
+const NOT_A_FACE: &str =
+    "only faces are allowed: emoji of the group Smileys & Emotion, or emoticons such as :-) with spaces around them";
 
 /// Emoji, each with the ASCII emoticons that it replaces.
 const EMOTICONS: &[(&str, &[&str])] = &[
@@ -29,24 +36,8 @@ const EMOJI_SELECTOR: char = '\u{fe0f}';
 
 /// The faces of one smile, fully qualified, without spaces. Deserialization does not check them: it reads faces that
 /// the server parsed. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deref, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faces(SmolStr);
-
-/// Why a text is not a smile. The message goes to the sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotASmile {
-    /// The text is empty or only white space.
-    #[error("a smile has at least one face: try 😀 or :-)")]
-    Empty,
-    /// The text has more than [`MAX_FACES`] faces.
-    #[error("a smile has at most {MAX_FACES} faces")]
-    TooMany,
-    /// Part of the text is neither a face nor an emoticon.
-    #[error(
-        "only faces are allowed: emoji of the group Smileys & Emotion, or emoticons such as :-) with spaces around them"
-    )]
-    NotAFace,
-}
 
 impl Faces {
     /// Parses one to eight faces.
@@ -55,8 +46,9 @@ impl Faces {
     /// selectors are added and superfluous ones dropped (Unicode Technical Standard 51, section 2.7).
     ///
     /// # Errors
-    /// [`NotASmile`] if `text` has no face, more than [`MAX_FACES`], or a part that is neither a face nor an emoticon.
-    pub fn parse(text: &str) -> Result<Self, NotASmile> {
+    /// A message for the sender if `text` has no face, more than [`MAX_FACES`], or a part that is neither a face nor an
+    /// emoticon.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
         let mut faces = SmolStrBuilder::new();
         let mut count = 0;
         for word in text.split_whitespace() {
@@ -65,16 +57,16 @@ impl Faces {
                 count += 1;
             } else {
                 for grapheme in word.graphemes(true) {
-                    faces.push_str(face(grapheme).ok_or(NotASmile::NotAFace)?);
+                    faces.push_str(face(grapheme).ok_or(NOT_A_FACE)?);
                     count += 1;
                 }
             }
             if count > MAX_FACES {
-                return Err(NotASmile::TooMany);
+                return Err(TOO_MANY);
             }
         }
         if count == 0 {
-            return Err(NotASmile::Empty);
+            return Err(EMPTY);
         }
         Ok(Self(faces.finish()))
     }
@@ -82,11 +74,6 @@ impl Faces {
     /// Wraps faces from the store, which were parsed before they were stored.
     pub fn from_stored(faces: &str) -> Self {
         Self(faces.into())
-    }
-
-    /// The faces as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 
@@ -102,7 +89,7 @@ mod tests {
 
     use super::*;
 
-    fn parsed(text: &str) -> Result<String, NotASmile> {
+    fn parsed(text: &str) -> Result<String, &'static str> {
         Faces::parse(text).map(|faces| faces.as_str().to_owned())
     }
 
@@ -125,7 +112,7 @@ mod tests {
             assert_eq!(parsed(&format!(":){space}😀{space}")).as_deref(), Ok("🙂😀"), "{space:?} was not a separator");
         }
         for glued in [":):)", "😀:)", ":)😀", ":)!"] {
-            assert_eq!(parsed(glued), Err(NotASmile::NotAFace), "accepted {glued}");
+            assert_eq!(parsed(glued), Err(NOT_A_FACE), "accepted {glued}");
         }
     }
 
@@ -164,13 +151,13 @@ mod tests {
     fn joined_faces_count_once() {
         let joined = "😮\u{200d}💨";
         assert_eq!(parsed(&joined.repeat(8)).as_deref(), Ok(joined.repeat(8).as_str()));
-        assert_eq!(parsed(&joined.repeat(9)), Err(NotASmile::TooMany));
+        assert_eq!(parsed(&joined.repeat(9)), Err(TOO_MANY));
     }
 
     #[test]
     fn other_text_is_not_a_smile() {
         for text in ["", " ", "\u{3000}\t"] {
-            assert_eq!(parsed(text), Err(NotASmile::Empty), "{text:?} did not count as empty");
+            assert_eq!(parsed(text), Err(EMPTY), "{text:?} did not count as empty");
         }
         let foreign = [
             "hello",
@@ -195,9 +182,9 @@ mod tests {
             ":-p",
         ];
         for text in foreign {
-            assert_eq!(parsed(text), Err(NotASmile::NotAFace), "accepted {text:?}");
+            assert_eq!(parsed(text), Err(NOT_A_FACE), "accepted {text:?}");
         }
-        assert_eq!(parsed(&"😀".repeat(9)), Err(NotASmile::TooMany));
+        assert_eq!(parsed(&"😀".repeat(9)), Err(TOO_MANY));
     }
 
     proptest! {

@@ -31,8 +31,7 @@ impl Session {
     /// A refused smile costs no tokens.
     fn smile(&mut self, id: Option<&SmileId>, to: &UserName, smile: &str) -> Result<(), Refusal> {
         let to = self.peer(to, "you cannot send a smile to yourself: name another user")?;
-        let faces = Faces::parse(smile)
-            .map_err(|not_a_smile| Refusal::permanent(ErrorCode::NotASmile, not_a_smile.to_string()))?;
+        let faces = Faces::parse(smile).map_err(|why| Refusal::permanent(ErrorCode::NotASmile, why))?;
 
         let now = Instant::now();
         let named = id.is_some();

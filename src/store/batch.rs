@@ -145,14 +145,6 @@ impl Store {
     }
 }
 
-impl BatchKey {
-    /// An SQL condition that is true if the log holds this batch.
-    pub(super) fn is_stored(self) -> String {
-        let Self { first, token } = self;
-        format!("EXISTS (SELECT 1 FROM log_batches WHERE first = {first} AND token = {token})")
-    }
-}
-
 impl NewBatch {
     pub(super) fn select_token(&self) -> String {
         format!("SELECT token FROM log_batches WHERE first = {}", self.key.first)

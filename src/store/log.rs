@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::mysql::{self, read_error};
-use super::{AppendError, Batch, BatchKey, NewBatch, Store, StoreError, batch, offset, sqlite};
+use super::{AppendError, Batch, NewBatch, Store, StoreError, batch, offset, sqlite};
 use crate::model::{Epoch, Offset};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,19 +18,14 @@ pub(crate) enum Append {
     Unlinked,
 }
 
+/// The state of the log, and batches, from one snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LogState {
+pub(crate) struct LogPage {
     pub epoch: Epoch,
     /// The last offset, even if retention has removed it; 0 if no batch was ever appended.
     pub head: Offset,
     /// The last offset that retention has removed; 0 if it has removed none.
     pub trimmed: Offset,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LogPage {
-    /// From the same snapshot as the batches.
-    pub state: LogState,
     /// The token of the last batch before the page, if the log has such a batch.
     pub previous: Option<i64>,
     /// In order, without gaps.
@@ -42,22 +37,6 @@ pub(crate) struct LogPage {
 type PageRow = (String, i64, i64, Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 impl Store {
-    /// Waits at most 0.3 s for this replica's turn to append, if other replicas append too and no attempt to get a turn
-    /// has failed within the last second. Returns batches that other replicas have committed after `last`. The
-    /// result may lack some or all of these batches.
-    pub(crate) async fn take_turn(&self, last: Option<BatchKey>) -> Vec<Batch> {
-        match self {
-            Self::Sqlite(_) => Vec::new(),
-            Self::MySql(mysql) => mysql.take_turn(last).await,
-        }
-    }
-
-    pub(crate) async fn end_turn(&self) {
-        if let Self::MySql(mysql) = self {
-            mysql.end_turn().await;
-        }
-    }
-
     /// Appends a batch if the log ends with its previous batch, or if retention has removed exactly what comes before
     /// the batch (in a new log, nothing). Returns [`Append::Done`] once the batch is durable.
     ///
@@ -69,14 +48,14 @@ impl Store {
         either!(self, database => database.append(batch).await)
     }
 
-    /// Reads the state of the log.
+    /// Reads the state of the log: a page without batches.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub(crate) async fn log_state(&self) -> Result<LogState, StoreError> {
+    pub(crate) async fn log_state(&self) -> Result<LogPage, StoreError> {
         let no_batches = batch::select_page(Offset(0), 0);
         let rows = either!(self, database => database.rows(&no_batches).await?);
-        Ok(self.page(&rows)?.state)
+        self.page(&rows)
     }
 
     /// Reads at most `batches` batches that begin after `after`. If a batch holds `after`, that batch must end at
@@ -97,11 +76,11 @@ impl Store {
         let Some((epoch, trimmed, head, previous, ..)) = rows.first() else {
             return Err(StoreError::Unavailable("the log has no state: it was changed by hand".into()));
         };
-        let state = LogState { epoch: Epoch::new(epoch), head: offset(*head), trimmed: offset(*trimmed) };
+        let (epoch, head, trimmed) = (Epoch::new(epoch), offset(*head), offset(*trimmed));
         let batches = rows
             .iter()
             .filter_map(|(.., token, payload)| Some(Batch::decode((*token)?, payload.as_ref()?, self.directory())));
-        Ok(LogPage { state, previous: *previous, batches: batches.collect::<Result<_, _>>()? })
+        Ok(LogPage { epoch, head, trimmed, previous: *previous, batches: batches.collect::<Result<_, _>>()? })
     }
 
     /// Reads the batch that holds `offset`. If no batch holds it, reads the last batch before it, if there is one.
@@ -113,15 +92,12 @@ impl Store {
     }
 
     /// Reads the batches that hold these offsets, in order and without repeats. For an offset that no batch holds,
-    /// reads the last batch before that offset, if there is one. `offsets` must not have more than 500 elements, the
-    /// limit of SQLite for the terms of a compound `SELECT`.
+    /// reads the last batch before that offset, if there is one. `offsets` must have 1 to 500 elements, the limit of
+    /// SQLite for the terms of a compound `SELECT`.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn batches_at(&self, offsets: &[Offset]) -> Result<Vec<Batch>, StoreError> {
-        if offsets.is_empty() {
-            return Ok(Vec::new());
-        }
         let text = batch::select_at(offsets);
         let rows: Vec<(i64, Vec<u8>)> = either!(self, database => database.rows(&text).await?);
         rows.iter().map(|(token, payload)| Batch::decode(*token, payload, self.directory())).collect()

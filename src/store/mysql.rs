@@ -19,8 +19,8 @@ mod turn;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use sqlx::mysql::{MySqlConnectOptions, MySqlRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, FromRow};
+use sqlx::mysql::MySqlRow;
+use sqlx::{AssertSqlSafe, FromRow};
 
 pub(super) use self::log::read_error;
 
@@ -58,14 +58,7 @@ pub(crate) struct MySql {
 
 impl MySql {
     pub(super) async fn open(url: &MySqlUrl) -> Result<Self, StoreError> {
-        let mut options = options(url);
-        if let Some(path) = &url.tls_authority {
-            let authority = std::fs::read(path).map_err(|error| {
-                StoreError::CannotOpen(format!("cannot read the certificate authority in {}: {error}", path.display()))
-            })?;
-            options = options.ssl_ca_from_pem(authority);
-        }
-        let server = Arc::new(MySqlServer::new(url.clone(), options));
+        let server = Arc::new(MySqlServer::new(url.clone())?);
         tokio::spawn(probe::run(Arc::downgrade(&server), server.overdue.subscribe()));
         let (directory, hash_key) = migrate::open(&server).await?;
         let connections = |most| Connections::new(&server, most);
@@ -110,19 +103,6 @@ impl MySql {
             connections.close().await;
         }
     }
-}
-
-/// Statements are not logged, since they contain smiles.
-fn options(url: &MySqlUrl) -> MySqlConnectOptions {
-    MySqlConnectOptions::new()
-        .host(&url.host)
-        .port(url.port)
-        .username(&url.user)
-        .database(&url.database)
-        .ssl_mode(<&str>::from(url.tls).parse().expect("the modes should have MySQL's names"))
-        .pipes_as_concat(false)
-        .no_engine_substitution(false)
-        .disable_statement_logging()
 }
 
 /// Builds a query that sends several statements in one round trip, or one statement that is not worth preparing. The

@@ -98,7 +98,7 @@ pub(crate) async fn whole_log(store: &Store) -> Vec<Smile> {
             }
         }
         if page.batches.is_empty() {
-            assert_eq!(after, page.state.head);
+            assert_eq!(after, page.head);
             return smiles;
         }
     }
@@ -211,7 +211,7 @@ async fn a_batch_is_found_by_any_offset_in_it(database: &Database) {
     let batches = store.batches_at(&[0, 2, 3, 4].map(Offset)).await.unwrap();
     assert_eq!(batches.iter().map(|batch| batch.smiles.len()).collect::<Vec<_>>(), [3, 1]);
     let page = store.read_log(Offset(0), 1).await.unwrap();
-    assert_eq!((page.batches.len(), page.state.head), (1, Offset(4)));
+    assert_eq!((page.batches.len(), page.head), (1, Offset(4)));
     assert_eq!(ids(&store.read_log(Offset(3), 9).await.unwrap().batches[0].smiles), ["d"]);
 }
 

@@ -13,7 +13,6 @@ use crate::store::{BatchKey, IdHash};
 /// serve clients that resume after a crash.
 const KEPT_INDEXED: u64 = 65_536;
 
-#[derive(Clone)]
 pub(crate) struct StreamPage {
     /// In the order of the log.
     pub smiles: Vec<Arc<Publication>>,

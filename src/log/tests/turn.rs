@@ -86,6 +86,7 @@ async fn a_turn_without_an_append_is_released() {
 async fn a_turn_returns_what_was_committed_during_the_wait_for_it() {
     let Some(database) = Database::mysql().await else { return };
     let (store, other) = (database.open().await, database.open().await);
+    let Store::MySql(mysql) = &store else { unreachable!("the database should be MySQL") };
     let append = async |store: &Store, id: &str| append_all(store, &[smile(store, "anna", "bruno", id)]).await;
     append(&other, "theirs").await;
     append(&store, "mine").await;
@@ -96,7 +97,7 @@ async fn a_turn_returns_what_was_committed_during_the_wait_for_it() {
         let last = store.batch_at(head).await.unwrap().unwrap().key;
         let ended = Cell::new(false);
         let wait = async {
-            let missed = store.take_turn(Some(last)).await;
+            let missed = mysql.take_turn(Some(last)).await;
             ended.set(true);
             missed
         };
@@ -106,7 +107,7 @@ async fn a_turn_returns_what_was_committed_during_the_wait_for_it() {
             drop(turn);
         };
         let (missed, ()) = tokio::join!(wait, commit);
-        store.end_turn().await;
+        mysql.end_turn().await;
         // On a slow machine, the wait may end before the commit. The store then takes no turns for 1 s.
         if !missed.is_empty() {
             assert_eq!(missed.iter().map(|batch| batch.key.first).collect::<Vec<_>>(), [head.next()]);

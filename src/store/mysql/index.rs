@@ -4,7 +4,7 @@ use sqlx::{MySqlConnection, QueryBuilder};
 
 use super::{MySql, NOW, statements};
 use crate::store::index::{IndexStep, encode_places, list};
-use crate::store::{StoreError, integer};
+use crate::store::{BatchKey, StoreError, integer};
 
 /// All places of a segment take at most 8 KiB, so the values of one statement fit into one write, as those of a batch
 /// do ([`BatchLimit::MYSQL`](crate::store::BatchLimit)).
@@ -39,9 +39,13 @@ impl MySql {
         let (segment, next) = (step.segment, step.segment + 1);
         // Each append names the batch before it, so a log that holds `step.last` holds all earlier batches that are not
         // trimmed.
-        let same_log = step
-            .last
-            .map_or_else(String::new, |last| format!("AND (trimmed >= {} OR {})", last.first, last.is_stored()));
+        let same_log = step.last.map_or_else(String::new, |BatchKey { first, token }| {
+            format!(
+                "AND (trimmed >= {first} OR EXISTS ( \
+                     SELECT 1 FROM log_batches WHERE first = {first} AND token = {token} \
+                 ))"
+            )
+        });
         let begin = format!(
             "{SHORT_WAIT}; BEGIN; \
              UPDATE log_state SET indexed = {next} WHERE one = 1 AND indexed = {segment} {same_log}"

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::connections::{ANSWER, timed_out, within};
 use crate::config::{MySqlUrl, secret};
+use crate::store::StoreError;
 
 /// Time limit of a ping.
 const ALIVE: Duration = Duration::from_millis(300);
@@ -55,9 +56,26 @@ pub(super) struct MySqlSession {
 }
 
 impl MySqlServer {
-    pub(super) fn new(url: MySqlUrl, options: MySqlConnectOptions) -> Self {
+    /// Fails if the file of the certificate authority cannot be read.
+    pub(super) fn new(url: MySqlUrl) -> Result<Self, StoreError> {
+        let mut options = MySqlConnectOptions::new()
+            .host(&url.host)
+            .port(url.port)
+            .username(&url.user)
+            .database(&url.database)
+            .ssl_mode(<&str>::from(url.tls).parse().expect("the modes should have MySQL's names"))
+            .pipes_as_concat(false)
+            .no_engine_substitution(false)
+            // Statements contain smiles.
+            .disable_statement_logging();
+        if let Some(path) = &url.tls_authority {
+            let authority = std::fs::read(path).map_err(|error| {
+                StoreError::CannotOpen(format!("cannot read the certificate authority in {}: {error}", path.display()))
+            })?;
+            options = options.ssl_ca_from_pem(authority);
+        }
         let generation = watch::Sender::default();
-        Self { url, options, uuid: Mutex::default(), generation, overdue: watch::Sender::default() }
+        Ok(Self { url, options, uuid: Mutex::default(), generation, overdue: watch::Sender::default() })
     }
 
     /// Waits while an answer is overdue, then opens a connection. Each of these steps takes at most [`ANSWER`].

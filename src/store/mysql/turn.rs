@@ -69,9 +69,11 @@ impl PeerAppends {
 }
 
 impl MySql {
-    /// Returns at most [`MISSED`] batches that other replicas have appended after `last`; this replica's next batch
-    /// follows them. An append without the lock is just as safe, so the wait for the lock is short.
-    pub(in crate::store) async fn take_turn(&self, last: Option<BatchKey>) -> Vec<Batch> {
+    /// Waits at most 0.3 s for this replica's turn to append, if other replicas append too and no attempt to get a turn
+    /// has failed within the last second. Returns at most [`MISSED`] batches that other replicas have committed after
+    /// `last`; the result may lack some or all of these batches. This replica's next batch follows them. An append
+    /// without the lock is just as safe, so the wait for the lock is short.
+    pub(crate) async fn take_turn(&self, last: Option<BatchKey>) -> Vec<Batch> {
         let turns = self.peer_appends.lock().takes_turns(Instant::now());
         let Some(last) = last.filter(|_| turns) else { return Vec::new() };
         within(NO_ANSWER, self.ask_for_turn(last)).await.unwrap_or_else(|error| {
@@ -83,7 +85,7 @@ impl MySql {
 
     /// Releases the lock if no append has released it: otherwise the other replicas would wait although this replica is
     /// idle.
-    pub(in crate::store) async fn end_turn(&self) {
+    pub(crate) async fn end_turn(&self) {
         if !std::mem::take(&mut self.peer_appends.lock().may_hold) {
             return;
         }

@@ -13,7 +13,6 @@ use super::cluster::cluster_of;
 use super::*;
 use crate::model::Epoch;
 use crate::store::carry_over::{StoredRow, next_step};
-use crate::store::log::LogState;
 use crate::store::user_directory::UserDirectory;
 
 on_every_database! {
@@ -98,9 +97,12 @@ async fn assert_carried_over(database: &Database, smiles: &[Smile]) -> Store {
         assert_eq!(carried, before);
     }
     let (first, last) = (smiles.first().unwrap().offset, smiles.last().unwrap().offset);
-    let state = LogState { epoch: Epoch::new(EPOCH), head: last, trimmed: Offset(first.0 - 1) };
-    assert_eq!(store.log_state().await.unwrap(), state);
+    assert_eq!(store.log_state().await.unwrap(), state(last, Offset(first.0 - 1)));
     store
+}
+
+fn state(head: Offset, trimmed: Offset) -> LogPage {
+    LogPage { epoch: Epoch::new(EPOCH), head, trimmed, previous: None, batches: Vec::new() }
 }
 
 async fn every_smile_is_carried_over_unchanged(database: &Database) {
@@ -118,8 +120,7 @@ async fn every_smile_is_carried_over_unchanged(database: &Database) {
 async fn a_fully_trimmed_log_continues_its_offsets(database: &Database) {
     fill_previous_version(database, 20, 20).await;
     let store = database.open().await;
-    let state = LogState { epoch: Epoch::new(EPOCH), head: Offset(20), trimmed: Offset(20) };
-    assert_eq!(store.log_state().await.unwrap(), state);
+    assert_eq!(store.log_state().await.unwrap(), state(Offset(20), Offset(20)));
     append(&store, &["next"]).await;
     assert_eq!(whole_log(&store).await[0].offset, Offset(21));
 }
