@@ -1,5 +1,7 @@
 //! Opening a session: the `welcome` frame, and the refusals of invalid requests before the upgrade.
 
+use std::net::SocketAddr;
+
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -177,6 +179,38 @@ async fn a_request_without_a_handshake_is_refused() {
         assert!((400..500).contains(&answer.status().as_u16()), "{name}: {value} got the status {}", answer.status());
     }
     TestClient::connect(replica.address, "anna").await;
+}
+
+const UPGRADE: &str = "GET /ws?user=anna HTTP/1.1";
+const VERSION: &str = "Sec-WebSocket-Version: 13";
+const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+
+/// The status of the answer to a request with exactly these header fields.
+async fn status(address: SocketAddr, request_line: &str, fields: &[&str]) -> u16 {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head: String = [&[request_line], fields].concat().iter().map(|line| format!("{line}\r\n")).collect();
+    stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+    let mut start = [0; "HTTP/1.1 200".len()];
+    within("the answer begins", stream.read_exact(&mut start)).await.unwrap();
+    std::str::from_utf8(&start["HTTP/1.1 ".len()..]).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn connection_and_upgrade_may_be_lists() {
+    let replica = TestReplica::start(&[]).await;
+    for (lists, expected) in [
+        (&["Connection: keep-alive", "Connection: Upgrade", "Upgrade: websocket"][..], 101),
+        (&["Connection: keep-alive,\tUpgrade", "Upgrade: websocket"], 101),
+        (&["Connection: keep-alive , upgrade", "Upgrade: WebSocket"], 101),
+        (&["Connection: Upgrade", "Upgrade: foo/1, websocket"], 101),
+        (&["Connection: Upgrade", "Upgrade: foo/1", "Upgrade: websocket"], 101),
+        (&["Connection: keep-alive", "Connection: close", "Upgrade: websocket"], 426),
+        (&["Connection: keep-alive, upgrades", "Upgrade: websocket"], 426),
+        (&["Connection: Upgrade", "Upgrade: foo/1, websockets"], 426),
+    ] {
+        let fields = [&["Host: chat.example", VERSION, KEY], lists].concat();
+        assert_eq!(status(replica.address, UPGRADE, &fields).await, expected, "{lists:?}");
+    }
 }
 
 #[tokio::test]
