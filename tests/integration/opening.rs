@@ -214,6 +214,26 @@ async fn connection_and_upgrade_may_be_lists() {
 }
 
 #[tokio::test]
+async fn a_handshake_has_one_key_of_16_bytes() {
+    let replica = TestReplica::start(&[]).await;
+    let other_key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAA+/AA==";
+    for (keys, expected) in [
+        (&[KEY][..], 101),
+        (&[other_key], 101),
+        (&[], 426),
+        (&["Sec-WebSocket-Key:"], 426),
+        (&["Sec-WebSocket-Key: abc"], 426),
+        (&["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAA"], 426),
+        (&["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAA="], 426),
+        (&["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAA-_AA=="], 426),
+        (&[KEY, other_key], 426),
+    ] {
+        let fields = [&["Host: chat.example", "Connection: Upgrade", "Upgrade: websocket", VERSION], keys].concat();
+        assert_eq!(status(replica.address, UPGRADE, &fields).await, expected, "{keys:?}");
+    }
+}
+
+#[tokio::test]
 async fn malformed_http_does_not_affect_other_connections() {
     let replica = TestReplica::start(&[]).await;
     for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00\x01"[..], b"\r\n\r\n\r\n", b"GET", b"GET /ws HTTP/9.9\r\n\r\n"] {
