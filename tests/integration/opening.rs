@@ -234,6 +234,32 @@ async fn a_handshake_has_one_key_of_16_bytes() {
 }
 
 #[tokio::test]
+async fn a_request_has_one_host_header() {
+    let replica = TestReplica::start(&[]).await;
+    let own = &*format!("Host: {}", replica.address);
+    let origin = &*format!("Origin: http://{}", replica.address);
+    for (hosts, expected) in [
+        (&[own, origin][..], 101),
+        (&[], 400),
+        (&[own, "Host: evil.example"], 400),
+        (&[own, "Host: evil.example", origin], 400),
+    ] {
+        let fields = [hosts, &["Connection: Upgrade", "Upgrade: websocket", VERSION, KEY]].concat();
+        assert_eq!(status(replica.address, UPGRADE, &fields).await, expected, "{hosts:?}");
+    }
+    for (request_line, expected) in [
+        ("GET / HTTP/1.1", 400),
+        ("GET / HTTP/1.0", 200),
+        ("GET /api/users HTTP/1.1", 400),
+        ("GET /api/users HTTP/1.0", 200),
+        ("GET /livez HTTP/1.1", 200),
+        ("GET /readyz HTTP/1.0", 200),
+    ] {
+        assert_eq!(status(replica.address, request_line, &[]).await, expected, "{request_line} without a Host");
+    }
+}
+
+#[tokio::test]
 async fn malformed_http_does_not_affect_other_connections() {
     let replica = TestReplica::start(&[]).await;
     for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00\x01"[..], b"\r\n\r\n\r\n", b"GET", b"GET /ws HTTP/9.9\r\n\r\n"] {
