@@ -68,6 +68,7 @@ async fn checks_run_in_the_order_of_the_protocol() {
         "{",
         "{\"mode\":\"explode\"}",
         "{\"mode\":1}",
+        "{\"mode\":{\"unready\":null}}",
         "{\"replica\":1}",
         "{}{}",
     ] {
