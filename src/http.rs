@@ -169,6 +169,7 @@ impl IntoResponse for Refusal {
         // Whole seconds, rounded up (RFC 9110, section 10.2.3).
         let seconds = self.retry_after_ms.map(|milliseconds| milliseconds.div_ceil(1000));
         let retry_after = seconds.map(|seconds| [(header::RETRY_AFTER, HeaderValue::from(seconds))]);
-        (status(self.code), Extension(self.code), retry_after, Json(self)).into_response()
+        let challenge = (self.code == ErrorCode::Unauthorized).then_some([(header::WWW_AUTHENTICATE, "Bearer")]);
+        (status(self.code), Extension(self.code), retry_after, challenge, Json(self)).into_response()
     }
 }

@@ -9,7 +9,7 @@ use crate::support::client::TestClient;
 use crate::support::ledger::{Ledger, StoredLog};
 use crate::support::process::TestProcess;
 use crate::support::replica::{TestReplica, TestStore};
-use crate::support::{crash, eventually, get, get_json, http, refusal, upgrade};
+use crate::support::{crash, eventually, get, get_json, header, http, refusal, upgrade};
 
 /// How long a request to a hanging replica must stay unanswered.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -51,6 +51,8 @@ async fn checks_run_in_the_order_of_the_protocol() {
     for wrong in ["", "Bearer", "Bearer ", "Bearer wrong", "Basic YTpi", TOKEN, &format!("Bearer {TOKEN}x")] {
         assert_eq!(refused(on.address, "{}", &[("authorization", wrong), JSON]).await.0, 401, "not 401: {wrong:?}");
     }
+    let without_token = post_crash(on.address, "{}", &[JSON]).await;
+    assert_eq!(header(&without_token, "www-authenticate"), "Bearer");
     assert_eq!(refused(on.address, "nonsense", &[with_token]).await.0, 415);
     // A form on another site can send text/plain.
     for other in ["text/plain", "application/problem+json", "application/json5"] {
