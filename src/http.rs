@@ -11,8 +11,8 @@ mod upgrade;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -58,7 +58,8 @@ pub(crate) fn public(app: Arc<AppState>, limit: Option<&RateLimit>) -> Router {
         .route("/api/join.svg", get(join::code))
         .route("/api/crash", post(crash::crash))
         .fallback(page::asset)
-        .method_not_allowed_fallback(method_not_allowed);
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::map_request(one_host));
     if let Some(limit) = limit {
         limited = limit.layer(limited);
     }
@@ -115,6 +116,16 @@ async fn metrics(State(app): State<Arc<AppState>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render())
 }
 
+/// HTTP/1.1 requires one `Host` (RFC 9112, section 3.2), and HTTP/1.0 none. The other routes do not read it, so probes
+/// may omit it.
+async fn one_host(request: Request) -> Result<Request, Refusal> {
+    match request.headers().get_all(header::HOST).iter().count() {
+        1 => Ok(request),
+        0 if request.version() == Version::HTTP_10 => Ok(request),
+        _ => Err(Refusal::permanent(ErrorCode::BadRequest, "the request must have one Host header")),
+    }
+}
+
 async fn method_not_allowed() -> Refusal {
     Refusal::permanent(ErrorCode::MethodNotAllowed, "this path does not support the method")
 }
@@ -158,6 +169,7 @@ impl IntoResponse for Refusal {
         // Whole seconds, rounded up (RFC 9110, section 10.2.3).
         let seconds = self.retry_after_ms.map(|milliseconds| milliseconds.div_ceil(1000));
         let retry_after = seconds.map(|seconds| [(header::RETRY_AFTER, HeaderValue::from(seconds))]);
-        (status(self.code), Extension(self.code), retry_after, Json(self)).into_response()
+        let challenge = (self.code == ErrorCode::Unauthorized).then_some([(header::WWW_AUTHENTICATE, "Bearer")]);
+        (status(self.code), Extension(self.code), retry_after, challenge, Json(self)).into_response()
     }
 }

@@ -170,8 +170,8 @@ impl Session {
                 taken = self.subscription.take() => self.deliver(taken).await?,
                 frame = self.socket.next(), if reads => match frame? {
                     Incoming::Text(text) => self.frame(&text).await?,
+                    Incoming::Ping(payload) => self.socket.pong(payload).await?,
                     Incoming::Pong => self.heartbeat.pong(Instant::now()),
-                    Incoming::Nothing => {}
                 },
                 () = alarm.as_mut() => match self.heartbeat.deadline_passed(Instant::now(), reads) {
                     Some(Due::Ping) => self.socket.ping().await?,

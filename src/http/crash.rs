@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::to_bytes;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{FromRequest, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -48,16 +47,16 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
         let message = "this request needs the header Authorization: Bearer TOKEN, with the token of this replica";
         return Err(Refusal::permanent(ErrorCode::Unauthorized, message));
     }
-    // An incomplete body counts as empty, and is refused after the content type has been checked.
-    let is_complete = body.is_ok();
-    let body = body.unwrap_or_default();
-    // Serde also deserializes a struct from an array of its fields' values; the protocol allows only an object.
-    let is_object = body.trim_ascii_start().starts_with(b"{");
-    let request = Json::from_request(Request::from_parts(head, body.into()), &()).await;
-    let Json(CrashRequest { replica, mode }) = request.map_err(|rejection| unreadable(&rejection, is_complete))?;
-    if !is_object {
-        return Err(wrong_body(ErrorCode::BadRequest, "the body is not an object"));
+    if !is_json(&head.headers) {
+        return Err(wrong_body(ErrorCode::UnsupportedMediaType, "the content type is missing or another"));
     }
+    let bad = |why: &str| wrong_body(ErrorCode::BadRequest, why);
+    let body = body.map_err(|_| bad(&format!("the body has more than {MAX_BODY_BYTES} bytes or was cut off")))?;
+    // Serde also deserializes a struct from an array of its fields' values; the protocol allows only an object.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(bad("the body is not an object"));
+    }
+    let CrashRequest { replica, mode } = from_json(&body).map_err(|error| bad(&error.to_string()))?;
     let mode = mode.unwrap_or_default();
     let crashed = timeout_at(deadline, app.context.replica.crash(replica.as_deref(), mode)).await;
     let crashed = crashed.unwrap_or_else(|_| Err(StoreError::Unavailable("MySQL did not answer in time".into())));
@@ -74,13 +73,11 @@ fn switched_off(replica: &str) -> Refusal {
     Refusal::permanent(ErrorCode::CrashOff, message)
 }
 
-fn unreadable(rejection: &JsonRejection, is_complete: bool) -> Refusal {
-    let (code, why) = match rejection {
-        JsonRejection::MissingJsonContentType(_) => (ErrorCode::UnsupportedMediaType, rejection.body_text()),
-        _ if is_complete => (ErrorCode::BadRequest, rejection.body_text()),
-        _ => (ErrorCode::BadRequest, format!("the body has more than {MAX_BODY_BYTES} bytes or was cut off")),
-    };
-    wrong_body(code, &why)
+/// axum's `Json` also accepts the types that end with `+json`.
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
 }
 
 fn wrong_body(code: ErrorCode, why: &str) -> Refusal {

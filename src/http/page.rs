@@ -53,6 +53,8 @@ pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Respo
         (header::CONTENT_TYPE, format!("{}; charset=utf-8", asset.metadata.mimetype())),
         (header::CACHE_CONTROL, caching.to_owned()),
         (header::ETAG, tag),
+        // The compression layer sets it too, but not in an answer without a body.
+        (header::VARY, "accept-encoding".to_owned()),
     ];
     if is_known { (StatusCode::NOT_MODIFIED, fields).into_response() } else { (fields, text(&asset)).into_response() }
 }

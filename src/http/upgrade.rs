@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use hyper::upgrade::OnUpgrade;
@@ -40,13 +40,34 @@ struct Query {
 
 pub(super) async fn open(State(app): State<Arc<AppState>>, mut request: Request) -> Result<Response, Refusal> {
     let opening = check(&app, request.uri(), request.headers()).await?;
-    match create_response_with_body(&request, Body::empty) {
+    match accept(&mut request) {
         Ok(response) => {
             start(&app, hyper::upgrade::on(&mut request), opening);
             Ok(response)
         }
-        Err(error) => Ok(upgrade_required(&error.to_string(), request.headers())),
+        Err(error) => Ok(upgrade_required(&error, request.headers())),
     }
+}
+
+/// The answer to a handshake (RFC 6455, section 4.2.1). tungstenite reads only the first line of `Connection`, and only
+/// one protocol in `Upgrade`, so each of these lists is replaced by the item that matters. It also accepts every key.
+fn accept(request: &mut Request) -> Result<Response, String> {
+    let headers = request.headers_mut();
+    for (name, item) in [(header::CONNECTION, "upgrade"), (header::UPGRADE, "websocket")] {
+        let lines = headers.get_all(&name).iter().filter_map(|line| line.to_str().ok());
+        if lines.flat_map(|line| line.split(',')).any(|found| found.trim().eq_ignore_ascii_case(item)) {
+            headers.insert(name, HeaderValue::from_static(item));
+        }
+    }
+    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
+    let has_valid_key = keys.next().is_none_or(is_of_16_bytes) && keys.next().is_none();
+    let response = create_response_with_body(request, Body::empty).map_err(|error| error.to_string())?;
+    if has_valid_key { Ok(response) } else { Err("Sec-WebSocket-Key must be 16 bytes in base64".to_owned()) }
+}
+
+fn is_of_16_bytes(base64: &HeaderValue) -> bool {
+    let digits = base64.as_bytes().strip_suffix(b"==").unwrap_or_default();
+    digits.len() == 22 && digits.iter().all(|digit| digit.is_ascii_alphanumeric() || b"+/".contains(digit))
 }
 
 /// A session that may begin: its user, where it starts, and its place among the sessions.

@@ -7,7 +7,7 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr, VariantArray,
 )]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", try_from = "String")]
 #[strum(serialize_all = "snake_case")]
 pub enum CrashMode {
     /// The process aborts without clean-up.
@@ -17,6 +17,15 @@ pub enum CrashMode {
     Hang,
     /// The replica is not ready and accepts no new session until it is restarted.
     Unready,
+}
+
+/// Serde would also read a mode from an object, such as `{"exit":null}`.
+impl TryFrom<String> for CrashMode {
+    type Error = strum::ParseError;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        name.parse()
+    }
 }
 
 /// A request for a crash.

@@ -36,9 +36,8 @@ const LINGER_BUFFER_BYTES: usize = 512;
 
 pub(super) enum Incoming {
     Text(Utf8Bytes),
+    Ping(Bytes),
     Pong,
-    /// A message that the session ignores, such as a ping, which the library answers.
-    Nothing,
 }
 
 pub(crate) struct Socket {
@@ -64,8 +63,8 @@ impl Socket {
         match self.stream.next().await {
             Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text)),
             Some(Ok(Message::Binary(_))) => Err(End::ByServer(CloseReason::NotText)),
+            Some(Ok(Message::Ping(payload))) => Ok(Incoming::Ping(payload)),
             Some(Ok(Message::Pong(_))) => Ok(Incoming::Pong),
-            Some(Ok(Message::Ping(_) | Message::Frame(_))) => Ok(Incoming::Nothing),
             // The library has queued the answer to the close frame.
             Some(Ok(Message::Close(frame))) => Err(End::ByClient(frame.map_or(1005, |frame| frame.code.into()))),
             Some(Err(Error::Capacity(_))) => Err(End::ByServer(CloseReason::TooLarge)),
@@ -73,7 +72,8 @@ impl Socket {
             Some(Err(Error::Protocol(error))) if error != ProtocolError::ResetWithoutClosingHandshake => {
                 Err(End::ByServer(CloseReason::ProtocolError))
             }
-            Some(Err(_)) | None => Err(End::Broken),
+            // The library never returns a raw frame.
+            Some(Err(_) | Ok(Message::Frame(_))) | None => Err(End::Broken),
         }
     }
 
@@ -95,6 +95,12 @@ impl Socket {
 
     pub(super) async fn ping(&mut self) -> Result<(), End> {
         self.write(Message::Ping(Bytes::new())).await
+    }
+
+    /// Replaces the answer that the library has queued. The library would send its answer without waiting for the
+    /// client, so the answers to a client that does not read would fill the buffer.
+    pub(super) async fn pong(&mut self, payload: Bytes) -> Result<(), End> {
+        self.write(Message::Pong(payload)).await
     }
 
     async fn write(&mut self, message: Message) -> Result<(), End> {

@@ -9,7 +9,7 @@ use crate::support::client::TestClient;
 use crate::support::ledger::{Ledger, StoredLog};
 use crate::support::process::TestProcess;
 use crate::support::replica::{TestReplica, TestStore};
-use crate::support::{crash, eventually, get, get_json, http, refusal, upgrade};
+use crate::support::{crash, eventually, get, get_json, header, http, refusal, upgrade};
 
 /// How long a request to a hanging replica must stay unanswered.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -51,13 +51,14 @@ async fn checks_run_in_the_order_of_the_protocol() {
     for wrong in ["", "Bearer", "Bearer ", "Bearer wrong", "Basic YTpi", TOKEN, &format!("Bearer {TOKEN}x")] {
         assert_eq!(refused(on.address, "{}", &[("authorization", wrong), JSON]).await.0, 401, "not 401: {wrong:?}");
     }
+    let without_token = post_crash(on.address, "{}", &[JSON]).await;
+    assert_eq!(header(&without_token, "www-authenticate"), "Bearer");
     assert_eq!(refused(on.address, "nonsense", &[with_token]).await.0, 415);
-    let plain = ("content-type", "text/plain");
-    assert_eq!(
-        refused(on.address, "{}", &[with_token, plain]).await.0,
-        415,
-        "text/plain was not refused; a form on another site can send it"
-    );
+    // A form on another site can send text/plain.
+    for other in ["text/plain", "application/problem+json", "application/json5"] {
+        let headers = [with_token, ("content-type", other)];
+        assert_eq!(refused(on.address, r#"{"mode":"unready"}"#, &headers).await.0, 415, "{other} was not refused");
+    }
     for wrong in [
         "",
         "nonsense",
@@ -69,6 +70,7 @@ async fn checks_run_in_the_order_of_the_protocol() {
         "{",
         "{\"mode\":\"explode\"}",
         "{\"mode\":1}",
+        "{\"mode\":{\"unready\":null}}",
         "{\"replica\":1}",
         "{}{}",
     ] {

@@ -39,6 +39,7 @@ async fn the_page_and_its_assets_are_served_with_their_headers() {
             let asked = http().get(format!("http://{}{path}", replica.address)).header("if-none-match", known);
             let answer = asked.send().await.unwrap();
             assert_eq!((answer.status().as_u16(), header(&answer, "etag")), (304, tag.clone()), "{path} {known}");
+            assert_eq!(header(&answer, "vary"), "accept-encoding", "{path} {known}");
         }
         let asked = http().get(format!("http://{}{path}", replica.address)).header("if-none-match", "\"another\"");
         assert_eq!(asked.send().await.unwrap().status().as_u16(), 200, "{path}");

@@ -1,5 +1,7 @@
 //! Opening a session: the `welcome` frame, and the refusals of invalid requests before the upgrade.
 
+use std::net::SocketAddr;
+
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -177,6 +179,84 @@ async fn a_request_without_a_handshake_is_refused() {
         assert!((400..500).contains(&answer.status().as_u16()), "{name}: {value} got the status {}", answer.status());
     }
     TestClient::connect(replica.address, "anna").await;
+}
+
+const UPGRADE: &str = "GET /ws?user=anna HTTP/1.1";
+const VERSION: &str = "Sec-WebSocket-Version: 13";
+const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+
+/// The status of the answer to a request with exactly these header fields.
+async fn status(address: SocketAddr, request_line: &str, fields: &[&str]) -> u16 {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head: String = [&[request_line], fields].concat().iter().map(|line| format!("{line}\r\n")).collect();
+    stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+    let mut start = [0; "HTTP/1.1 200".len()];
+    within("the answer begins", stream.read_exact(&mut start)).await.unwrap();
+    std::str::from_utf8(&start["HTTP/1.1 ".len()..]).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn connection_and_upgrade_may_be_lists() {
+    let replica = TestReplica::start(&[]).await;
+    for (lists, expected) in [
+        (&["Connection: keep-alive", "Connection: Upgrade", "Upgrade: websocket"][..], 101),
+        (&["Connection: keep-alive,\tUpgrade", "Upgrade: websocket"], 101),
+        (&["Connection: keep-alive , upgrade", "Upgrade: WebSocket"], 101),
+        (&["Connection: Upgrade", "Upgrade: foo/1, websocket"], 101),
+        (&["Connection: Upgrade", "Upgrade: foo/1", "Upgrade: websocket"], 101),
+        (&["Connection: keep-alive", "Connection: close", "Upgrade: websocket"], 426),
+        (&["Connection: keep-alive, upgrades", "Upgrade: websocket"], 426),
+        (&["Connection: Upgrade", "Upgrade: foo/1, websockets"], 426),
+    ] {
+        let fields = [&["Host: chat.example", VERSION, KEY], lists].concat();
+        assert_eq!(status(replica.address, UPGRADE, &fields).await, expected, "{lists:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_has_one_key_of_16_bytes() {
+    let replica = TestReplica::start(&[]).await;
+    let other_key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAA+/AA==";
+    for (keys, expected) in [
+        (&[KEY][..], 101),
+        (&[other_key], 101),
+        (&[], 426),
+        (&["Sec-WebSocket-Key:"], 426),
+        (&["Sec-WebSocket-Key: abc"], 426),
+        (&["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAA"], 426),
+        (&["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAA="], 426),
+        (&["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAA-_AA=="], 426),
+        (&[KEY, other_key], 426),
+    ] {
+        let fields = [&["Host: chat.example", "Connection: Upgrade", "Upgrade: websocket", VERSION], keys].concat();
+        assert_eq!(status(replica.address, UPGRADE, &fields).await, expected, "{keys:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_has_one_host_header() {
+    let replica = TestReplica::start(&[]).await;
+    let own = &*format!("Host: {}", replica.address);
+    let origin = &*format!("Origin: http://{}", replica.address);
+    for (hosts, expected) in [
+        (&[own, origin][..], 101),
+        (&[], 400),
+        (&[own, "Host: evil.example"], 400),
+        (&[own, "Host: evil.example", origin], 400),
+    ] {
+        let fields = [hosts, &["Connection: Upgrade", "Upgrade: websocket", VERSION, KEY]].concat();
+        assert_eq!(status(replica.address, UPGRADE, &fields).await, expected, "{hosts:?}");
+    }
+    for (request_line, expected) in [
+        ("GET / HTTP/1.1", 400),
+        ("GET / HTTP/1.0", 200),
+        ("GET /api/users HTTP/1.1", 400),
+        ("GET /api/users HTTP/1.0", 200),
+        ("GET /livez HTTP/1.1", 200),
+        ("GET /readyz HTTP/1.0", 200),
+    ] {
+        assert_eq!(status(replica.address, request_line, &[]).await, expected, "{request_line} without a Host");
+    }
 }
 
 #[tokio::test]

@@ -71,6 +71,25 @@ async fn a_session_whose_client_sends_but_answers_no_ping_is_closed_with_4001() 
     assert_eq!(code.await, 4001);
 }
 
+/// The pongs to these pings take about 8 MB, more than the system's buffers hold.
+const UNREAD_PONGS: usize = 64 * 1024;
+
+#[tokio::test]
+async fn a_session_whose_client_pings_without_reading_is_closed_with_4000() {
+    let replica = replica_with(SessionTimes { write_timeout: Duration::from_millis(500), ..Default::default() }).await;
+    let mut client = RawClient::with_small_buffer(replica.address, "anna").await;
+    client.write_until_refused(&frame(FINAL | PING, &[b'x'; 125]).repeat(UNREAD_PONGS)).await;
+    client.write_until_refused(&frame(FINAL | TEXT, b"help")).await;
+    let gone = async || metric(replica.ops_address, "smilingchat_sessions").await == Some(0.0);
+    eventually("the session ends", gone).await;
+    let counted = async |code: &str| {
+        let name = format!("smilingchat_closes_total{{code=\"{code}\"}}");
+        metric(replica.ops_address, &name).await == Some(1.0)
+    };
+    eventually("the close is counted", async || counted("4000").await || counted("0").await).await;
+    assert!(counted("4000").await, "the connection was reset without a code");
+}
+
 async fn flood(client: &mut TestClient, what: &str, mut enough: impl AsyncFnMut() -> bool) -> u64 {
     let mut last = 0;
     eventually(what, async || {

@@ -56,9 +56,7 @@ impl TestClient {
     }
 
     pub(crate) async fn with_small_buffer(address: SocketAddr, user: &str) -> Self {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket.set_recv_buffer_size(SMALL_BUFFER_BYTES).expect("a small buffer");
-        let stream = socket.connect(address).await.expect("the server did not accept the connection");
+        let stream = connection_with_small_buffer(address).await;
         Self::over(stream, address, &format!("?user={user}")).await.expect("the session did not open")
     }
 
@@ -292,6 +290,12 @@ impl TestClient {
             }
         }
     }
+}
+
+pub(crate) async fn connection_with_small_buffer(address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(SMALL_BUFFER_BYTES).expect("a small buffer");
+    socket.connect(address).await.expect("the server did not accept the connection")
 }
 
 pub(crate) fn smile(id: &str, to: &str) -> Value {

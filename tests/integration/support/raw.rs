@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::client::connection_with_small_buffer;
 use super::within;
 
 /// The FIN bit.
@@ -29,6 +30,14 @@ pub(crate) struct RawClient {
 impl RawClient {
     pub(crate) async fn connect(address: SocketAddr, user: &str) -> Self {
         let stream = TcpStream::connect(address).await.expect("the server should accept connections");
+        Self::over(stream, address, user).await
+    }
+
+    pub(crate) async fn with_small_buffer(address: SocketAddr, user: &str) -> Self {
+        Self::over(connection_with_small_buffer(address).await, address, user).await
+    }
+
+    async fn over(stream: TcpStream, address: SocketAddr, user: &str) -> Self {
         let mut client = Self { stream };
         let request = format!(
             "GET /ws?user={user} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
