@@ -105,7 +105,7 @@ impl Index {
         if smiles.len() < offsets.len() {
             return Err(StoreError::Trimmed);
         }
-        let smiles = smiles.into_iter().map(|smile| Publication::stored(&self.store, smile));
+        let smiles = smiles.into_iter().map(|smile| Publication::replayed(&self.store, smile));
         Ok(StreamPage::new(smiles.collect(), until, limit))
     }
 
