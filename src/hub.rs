@@ -40,6 +40,14 @@ impl Publication {
         Arc::new(Self::new(smile, hash, None))
     }
 
+    /// For a session that reads the smile from the store. The session drops the frame once it is written, so the frame
+    /// must not share a buffer with the frames of smiles in memory.
+    pub(crate) fn replayed(store: &Store, smile: Smile) -> Arc<Self> {
+        let hash = store.id_hash(&smile.from, &smile.id);
+        let frame = ServerFrame::Smile(smile.clone()).encode().into();
+        Arc::new(Self { frame, ..Self::new(smile, hash, None) })
+    }
+
     pub(crate) fn frame(&self) -> Bytes {
         self.frame.get_or_init(|| ServerFrame::encode_smile(&self.smile)).clone()
     }

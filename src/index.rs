@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use foldhash::HashMap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use self::filters::Filters;
 use self::ids::Entry;
@@ -104,7 +104,7 @@ impl Index {
         if smiles.len() < offsets.len() {
             return Err(StoreError::Trimmed);
         }
-        let smiles = smiles.into_iter().map(|smile| Publication::stored(&self.store, smile));
+        let smiles = smiles.into_iter().map(|smile| Publication::replayed(&self.store, smile));
         Ok(StreamPage::new(smiles.collect(), until, limit))
     }
 
@@ -130,10 +130,8 @@ impl Index {
         before: Option<Offset>,
         limit: usize,
     ) -> Result<(Vec<Smile>, bool), StoreError> {
-        let before = before.unwrap_or(Offset(u64::MAX));
         let wanted = limit + 1;
-        let (mut smiles, after) = self.tail.recent.lock().conversation(users, before, wanted);
-        let newest = Offset(after.0.min(before.0.saturating_sub(1)));
+        let (mut smiles, newest) = self.recent_conversation(users, before.unwrap_or(Offset(u64::MAX)), wanted);
         let mut through = newest.0.checked_sub(1).map(|place| place / SEGMENT);
         if smiles.len() < wanted && through.is_some() {
             let most = self.segments.load(Ordering::SeqCst);
@@ -154,6 +152,29 @@ impl Index {
         smiles.truncate(limit);
         smiles.reverse();
         Ok((smiles, more))
+    }
+
+    /// The newest smiles in memory between two users before `before`, at most `limit`, newest first, and the newest
+    /// offset that was not searched.
+    fn recent_conversation(
+        &self,
+        users: (&UserName, &UserName),
+        mut before: Offset,
+        limit: usize,
+    ) -> (Vec<Smile>, Offset) {
+        let mut smiles = Vec::new();
+        loop {
+            let recent = self.tail.recent.lock();
+            let (found, after) = recent.conversation(users, before, limit - smiles.len());
+            smiles.extend(found);
+            let newest = Offset(after.0.min(before.0.saturating_sub(1)));
+            if smiles.len() == limit || newest <= recent.start {
+                return (smiles, newest);
+            }
+            // Otherwise this thread could take the lock again before publishing does.
+            MutexGuard::unlock_fair(recent);
+            before = newest.next();
+        }
     }
 
     pub(crate) fn look_up_limit(&self) -> usize {

@@ -9,6 +9,7 @@ mod replica;
 mod shared;
 mod turn;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::store::{SEGMENT, Store, StoreError};
 on_every_database! {
     the_index_lags_until_the_indexer_runs,
     streams_are_complete_from_any_offset,
+    frames_in_memory_share_no_buffer_with_replayed_frames,
     histories_are_complete_before_any_offset,
     retention_removes_smiles_from_every_read_path,
     indexing_continues_after_retention_overtakes_it,
@@ -104,9 +106,25 @@ async fn streams_are_complete_from_any_offset(database: &Database) {
     assert_eq!((page.through, page.smiles.len()), (Offset(2 * SEGMENT), 0), "segments without smiles took more pages");
 }
 
+/// A frame keeps its whole buffer allocated, and the frames of smiles in memory stay there.
+async fn frames_in_memory_share_no_buffer_with_replayed_frames(database: &Database) {
+    let replica = indexed(database, &mut random(), SEGMENT + 100).await;
+    let (anna, end) = (replica.user("anna"), replica.tail.cursor());
+    let kept: Vec<_> = replica.tail.recent.lock().range(Offset(end.0 - 40), end).unwrap().cloned().collect();
+    let mut buffers = BTreeSet::new();
+    for live in &kept {
+        let replayed = replica.index.stream(anna, Offset(0), end, 200).await.unwrap();
+        assert_eq!(replayed.smiles.iter().filter(|publication| !publication.frame().is_empty()).count(), 200);
+        buffers.insert(live.frame().as_ptr().addr() / (16 * 1024));
+    }
+    // 40 frames fill less than one buffer, but may begin near the end of another. Both may cross a multiple of 16 KiB.
+    assert!(buffers.len() <= 4, "40 frames in memory keep {} buffers of 16 KiB", buffers.len());
+}
+
 async fn histories_are_complete_before_any_offset(database: &Database) {
     let mut random = random();
-    let replica = indexed(database, &mut random, 2 * SEGMENT + 700).await;
+    // Most of the newest segment is in memory, where a history searches it in several pieces.
+    let replica = indexed(database, &mut random, 3 * SEGMENT - 100).await;
     let log = whole_log(&replica.store).await;
     let borders = [1, 2, SEGMENT, SEGMENT + 1, SEGMENT + 2, 2 * SEGMENT, 2 * SEGMENT + 1, 2 * SEGMENT + 2];
     let anywhere: Vec<u64> = (0..12).map(|_| random.random_range(1..=log.len() as u64)).collect();

@@ -14,7 +14,7 @@ use crate::model::{Epoch, Offset, Smile, SmileId, UserName};
 const BUFFER_BYTES: usize = 16 * 1024;
 
 thread_local! {
-    /// For smiles only. These frames stay in memory for a while, and each keeps the whole buffer allocated.
+    /// Only for smiles in memory. These frames stay there for a while, and each keeps the whole buffer allocated.
     static SMILES: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(BUFFER_BYTES));
     /// For all other frames. They are dropped once they are written, and the buffer is used again.
     static OTHERS: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(BUFFER_BYTES));
@@ -109,7 +109,7 @@ impl ServerFrame {
         encode(&OTHERS, self)
     }
 
-    /// Encodes a smile as JSON without cloning it.
+    /// Encodes a smile in memory as JSON without cloning it.
     pub fn encode_smile(smile: &Smile) -> Bytes {
         encode(&SMILES, &ServerFrame::Smile(smile))
     }

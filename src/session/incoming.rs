@@ -18,7 +18,7 @@ impl Session {
             },
             Ok(ClientFrame::History { with, before, limit }) => {
                 match Box::pin(self.history(&with, before, limit.unwrap_or(DEFAULT_HISTORY_LIMIT))).await {
-                    Ok(history) => self.socket.send(history.encode()).await,
+                    Ok(history) => Box::pin(self.socket.send_large(history.encode())).await,
                     Err(refusal) => self.refuse(refusal, None).await,
                 }
             }

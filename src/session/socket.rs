@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::time::error::Elapsed;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -23,8 +24,8 @@ const READ_BUFFER_BYTES: usize = 1024;
 /// Number of buffered bytes above which the buffer is written without waiting for a flush.
 const WRITE_BUFFER_BYTES: usize = 4 * 1024;
 
-/// Room for a history of 200 smiles.
-const MAX_WRITE_BUFFER_BYTES: usize = 128 * 1024;
+/// Small, because the buffer never shrinks.
+const MAX_WRITE_BUFFER_BYTES: usize = 16 * 1024;
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -42,6 +43,8 @@ pub(super) enum Incoming {
 
 pub(crate) struct Socket {
     stream: WebSocketStream<TcpStream>,
+    /// The rest of the large frame that is being written.
+    large: Bytes,
     write_timeout: Duration,
 }
 
@@ -55,7 +58,7 @@ impl Socket {
             .max_message_size(Some(MAX_FRAME_BYTES))
             .max_frame_size(Some(MAX_FRAME_BYTES));
         let stream = WebSocketStream::from_partially_read(connection, read, Role::Server, Some(config)).await;
-        Self { stream, write_timeout }
+        Self { stream, large: Bytes::new(), write_timeout }
     }
 
     /// Cancel safe.
@@ -80,7 +83,7 @@ impl Socket {
     /// Buffers a text frame. If the socket did not accept all of the last write, first waits, without a timeout, until
     /// the buffer is empty.
     pub(super) async fn feed(&mut self, frame: Bytes) -> Result<(), End> {
-        self.stream.feed(text(frame)).await.map_err(|_| End::Broken)
+        self.stream.feed(Message::Frame(text(frame))).await.map_err(|_| End::Broken)
     }
 
     /// Writes all buffered frames, without a timeout.
@@ -90,7 +93,24 @@ impl Socket {
 
     /// Writes and flushes a text frame within the write timeout.
     pub(super) async fn send(&mut self, frame: Bytes) -> Result<(), End> {
-        self.write(text(frame)).await
+        self.write(Message::Frame(text(frame))).await
+    }
+
+    /// Like [`Self::send`], but bypasses the write buffer, which would keep room for the frame as long as the session
+    /// lasts.
+    pub(super) async fn send_large(&mut self, frame: Bytes) -> Result<(), End> {
+        let mut bytes = Vec::new();
+        text(frame).format(&mut bytes).expect("memory should hold the frame");
+        self.large = bytes.into();
+        outcome(tokio::time::timeout(self.write_timeout, self.write_large()).await)
+    }
+
+    /// Writes all buffered frames and the rest of the large frame. Cancel safe.
+    async fn write_large(&mut self) -> Result<(), Error> {
+        self.stream.flush().await?;
+        self.stream.get_mut().write_all_buf(&mut self.large).await?;
+        self.large = Bytes::new();
+        Ok(())
     }
 
     pub(super) async fn ping(&mut self) -> Result<(), End> {
@@ -104,8 +124,7 @@ impl Socket {
     }
 
     async fn write(&mut self, message: Message) -> Result<(), End> {
-        let sent = tokio::time::timeout(self.write_timeout, self.stream.send(message)).await;
-        sent.map_err(|_| End::ByServer(CloseReason::Slow))?.map_err(|_| End::Broken)
+        outcome(tokio::time::timeout(self.write_timeout, self.stream.send(message)).await)
     }
 
     /// Sends the answer to the client's close frame within [`CLOSE_TIMEOUT`].
@@ -120,6 +139,7 @@ impl Socket {
     pub(super) async fn close(&mut self, reason: CloseReason) {
         let frame = CloseFrame { code: reason.code().into(), reason: <&str>::from(reason).into() };
         let close = async {
+            self.write_large().await.map_err(std::io::Error::other)?;
             self.stream.send(Message::Close(Some(frame))).await.map_err(std::io::Error::other)?;
             let connection = self.stream.get_mut();
             connection.shutdown().await?;
@@ -132,6 +152,43 @@ impl Socket {
 }
 
 /// Makes a text frame without a UTF-8 check: the server encoded the text.
-fn text(frame: Bytes) -> Message {
-    Message::Frame(Frame::message(frame, OpCode::Data(Data::Text), true))
+fn text(frame: Bytes) -> Frame {
+    Frame::message(frame, OpCode::Data(Data::Text), true)
+}
+
+fn outcome(written: Result<Result<(), Error>, Elapsed>) -> Result<(), End> {
+    written.map_err(|_| End::ByServer(CloseReason::Slow))?.map_err(|_| End::Broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_close_frame_follows_the_whole_frame_whose_write_timed_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+        let (connection, _) = listener.accept().await.unwrap();
+        let mut socket = Socket::new(connection, Vec::new(), Duration::from_millis(10)).await;
+        let frame = Bytes::from("a".repeat(1024 * 1024));
+        let mut frames = 1;
+        let end = loop {
+            match socket.send_large(frame.clone()).await {
+                Ok(()) => frames += 1,
+                Err(end) => break end,
+            }
+        };
+        assert_eq!(end, End::ByServer(CloseReason::Slow));
+        let read = async {
+            for _ in 0..frames {
+                assert_eq!(client.next().await.unwrap().unwrap().into_data(), frame);
+            }
+            client.next().await.unwrap().unwrap()
+        };
+        let ((), last) = tokio::join!(socket.close(CloseReason::Slow), read);
+        assert!(matches!(&last, Message::Close(Some(close)) if u16::from(close.code) == 4000), "{last} was the last");
+    }
 }

@@ -13,6 +13,9 @@ use crate::store::{BatchKey, IdHash};
 /// serve clients that resume after a crash.
 const KEPT_INDEXED: u64 = 65_536;
 
+/// Maximum number of smiles that one call searches for a conversation, since publishing waits meanwhile.
+const SEARCHED_AT_ONCE: usize = 1024;
+
 pub(crate) struct StreamPage {
     /// In the order of the log.
     pub smiles: Vec<Arc<Publication>>,
@@ -34,7 +37,7 @@ impl StreamPage {
 #[derive(Default)]
 pub(crate) struct Recent {
     /// Everything after this offset is in memory.
-    start: Offset,
+    pub(crate) start: Offset,
     /// Everything up to this offset is in the index or removed by retention.
     pub(crate) indexed: Offset,
     pub(crate) last: Option<BatchKey>,
@@ -96,19 +99,21 @@ impl Recent {
         Some(StreamPage::new(stream.take(limit).cloned().collect(), until, limit))
     }
 
-    /// The newest smiles in memory between two users before `before`, at most `limit`, newest first, and the offset
-    /// after which memory holds all smiles.
+    /// The newest smiles in memory between two users before `before`, at most `limit`, newest first. Searches at most
+    /// [`SEARCHED_AT_ONCE`] smiles of the first user, and also returns the offset after which it has searched all.
     pub(crate) fn conversation(
         &self,
         (one, other): (&UserName, &UserName),
         before: Offset,
         limit: usize,
     ) -> (Vec<Smile>, Offset) {
-        let smiles = self.by_user.get(one).into_iter().flat_map(|smiles| smiles.iter().rev());
-        let between = smiles
-            .skip_while(|publication| publication.smile.offset >= before)
-            .filter(|publication| publication.smile.from == *other || publication.smile.to == *other);
-        (between.take(limit).map(|publication| publication.smile.clone()).collect(), self.start)
+        let Some(smiles) = self.by_user.get(one) else { return (Vec::new(), self.start) };
+        let end = smiles.partition_point(|publication| publication.smile.offset < before);
+        let first = end.saturating_sub(SEARCHED_AT_ONCE);
+        let searched = smiles.range(first..end).rev().map(|publication| &publication.smile);
+        let between = searched.filter(|smile| smile.from == *other || smile.to == *other);
+        let after = first.checked_sub(1).map_or(self.start, |place| smiles[place].smile.offset);
+        (between.take(limit).cloned().collect(), after)
     }
 
     /// Records that all smiles up to `indexed`, or to the end of memory, are in the index or removed by retention.
@@ -198,6 +203,26 @@ mod tests {
         assert_eq!((smiles.iter().map(offset).collect(), after), (vec![13, 11], Offset(10)));
         assert_eq!(recent.range(Offset(12), Offset(15)).map(offsets), Some(vec![13, 14, 15]));
         assert!(recent.range(Offset(9), Offset(15)).is_none() && recent.range(Offset(12), Offset(17)).is_none());
+    }
+
+    #[test]
+    fn a_search_for_a_conversation_stops_before_it_has_searched_all_of_memory() {
+        let mut recent = Recent::new(Offset(0));
+        for offset in 1..=KEPT_INDEXED {
+            recent.push(&publication(offset, if offset == 1 { "zoe" } else { "bruno" }, "anna"));
+        }
+        let users = (&UserName::new("anna"), &UserName::new("zoe"));
+        let (mut before, mut calls) = (Offset(u64::MAX), 0);
+        let found = loop {
+            let (smiles, after) = recent.conversation(users, before, 9);
+            let searched = before.0.min(recent.end().0 + 1) - after.next().0;
+            assert!(searched <= SEARCHED_AT_ONCE as u64, "one call searched {searched} smiles");
+            (before, calls) = (after.next(), calls + 1);
+            if after == recent.start {
+                break smiles;
+            }
+        };
+        assert_eq!((found.len(), calls), (1, 64));
     }
 
     #[test]

@@ -300,3 +300,27 @@ async fn a_low_limit_on_open_files_reduces_only_the_sessions() {
     let loud: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).collect();
     assert_eq!(loud.len(), 1, "the warning about the limit was not the only warning or error: {loud:?}");
 }
+
+#[tokio::test]
+async fn a_history_does_not_enlarge_its_session() {
+    const SESSIONS: u32 = 200;
+    let store = TestStore::new();
+    let process = TestProcess::start(&store.path(), &UNLIMITED).await;
+    let mut anna = TestClient::connect(process.address, "anna").await;
+    anna.fill_a_history("bruno").await;
+    // The first histories also enlarge what all sessions share.
+    for _ in 0..20 {
+        anna.history("bruno").await;
+    }
+    let mut sessions = Vec::new();
+    for _ in 0..SESSIONS {
+        sessions.push(TestClient::connect(process.address, "bruno").await);
+    }
+    let resident = async || metric(process.ops_address, "process_resident_memory_bytes").await.unwrap();
+    let before = resident().await;
+    for session in &mut sessions {
+        assert_eq!(session.history("anna").await.len(), 200);
+    }
+    let growth = (resident().await - before) / f64::from(SESSIONS);
+    assert!(growth < 16_384.0, "a history of 53 kB enlarged each session by {growth} bytes");
+}
