@@ -178,15 +178,16 @@ impl Connections {
 }
 
 impl PooledConnection<'_> {
-    /// Discards all connections after an error that shows that the server is not the primary. The wait for the answer
-    /// ends early when all connections are discarded.
+    /// Discards all connections after an error that shows that the server is not the primary. Asks nothing if all
+    /// connections have been discarded since this one was checked or opened; the wait for the answer ends early when
+    /// that happens.
     pub(super) async fn ask<T, Answer>(self, question: impl FnOnce(MySqlConnection) -> Answer) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
     {
         let Self { session: MySqlSession { connection, id, generation }, connections, _place } = self;
         let server = &connections.server;
-        let mut changes = server.generation.subscribe();
+        let mut current = server.generation.subscribe();
         let late = async {
             tokio::time::sleep(LATE).await;
             server.overdue.send_replace(true);
@@ -194,8 +195,10 @@ impl PooledConnection<'_> {
         };
         let answer = tokio::select! {
             biased;
-            answer = within(ANSWER, question(connection)) => answer,
-            _ = changes.changed() => Err(io::Error::other("the MySQL server may no longer be the primary").into()),
+            answer = within(ANSWER, question(connection)), if *current.borrow() == generation => answer,
+            _ = current.wait_for(|current| *current != generation) => {
+                Err(io::Error::other("the MySQL server may no longer be the primary").into())
+            }
             never = late => match never {},
         };
         if matches!(answer, Ok(_) | Err(sqlx::Error::Database(_))) {
