@@ -142,7 +142,8 @@ impl Server {
         self.tasks.stop_listening.cancel();
         self.tasks.connections.close();
         let last_requests = deadline.checked_sub(CLOSE_RESERVE / 2).unwrap_or(deadline);
-        let _ = tokio::time::timeout_at(last_requests.into(), self.tasks.connections.wait()).await;
+        let last = async { tokio::join!(self.app.sessions.wait(), self.tasks.connections.wait()) };
+        let _ = tokio::time::timeout_at(last_requests.into(), last).await;
         // No session is left: append the rest of the queue, and give up the lease.
         self.tasks.stop_appending.cancel();
         if let Ok(closed) = tokio::time::timeout_at(deadline.into(), self.close().boxed()).await {
