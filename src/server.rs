@@ -142,7 +142,8 @@ impl Server {
         self.tasks.stop_listening.cancel();
         self.tasks.connections.close();
         let last_requests = deadline.checked_sub(CLOSE_RESERVE / 2).unwrap_or(deadline);
-        let _ = tokio::time::timeout_at(last_requests.into(), self.tasks.connections.wait()).await;
+        let last = async { tokio::join!(self.app.sessions.wait(), self.tasks.connections.wait()) };
+        let _ = tokio::time::timeout_at(last_requests.into(), last).await;
         // No session is left: append the rest of the queue, and give up the lease.
         self.tasks.stop_appending.cancel();
         if let Ok(closed) = tokio::time::timeout_at(deadline.into(), self.close().boxed()).await {
@@ -223,7 +224,9 @@ fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::{Request, StatusCode, header};
     use clap::Parser;
+    use tower::ServiceExt;
 
     use super::*;
     use crate::config::CommandLine;
@@ -242,6 +245,25 @@ mod tests {
         server.tasks.vital.abort_all();
         let ended = server.run(std::future::pending()).await;
         assert!(matches!(ended, Err(ServerError::TaskEnded(..))), "unexpected result: {ended:?}");
+    }
+
+    /// The request comes over no connection, so the upgrade fails, as when the client has left.
+    #[tokio::test]
+    async fn a_session_that_never_opened_is_not_counted_as_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = started(&folder).await;
+        let request = Request::get("/ws?user=anna")
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, "websocket")
+            .header(header::SEC_WEBSOCKET_VERSION, "13")
+            .header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==")
+            .body(String::new())
+            .unwrap();
+        let answer = http::public(Arc::clone(&server.app), None).oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
+        server.app.sessions.close();
+        server.app.sessions.wait().await;
+        assert_eq!(server.app.context.metrics.closes.with_label_values(&["0"]).get(), 0);
     }
 
     #[tokio::test]

@@ -19,6 +19,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+use tokio::task::unconstrained;
+
 use crate::config::SessionTimes;
 use crate::hub::{Hub, Subscription};
 use crate::index::Index;
@@ -168,18 +171,27 @@ impl Session {
             let reads = self.in_flight.len() < MAX_IN_FLIGHT;
             tokio::select! {
                 taken = self.subscription.take() => self.deliver(taken).await?,
-                frame = self.socket.next(), if reads => match frame? {
-                    Incoming::Text(text) => self.frame(&text).await?,
-                    Incoming::Ping(payload) => self.socket.pong(payload).await?,
-                    Incoming::Pong => self.heartbeat.pong(Instant::now()),
-                },
+                incoming = self.socket.next(), if reads => self.receive(incoming?).await?,
                 () = alarm.as_mut() => match self.heartbeat.deadline_passed(Instant::now(), reads) {
                     Some(Due::Ping) => self.socket.ping().await?,
-                    Some(Due::NoPong) => return Err(End::ByServer(CloseReason::NoPong)),
+                    // The pong may be among what has arrived: of two ready branches, `select!` takes a random one.
+                    Some(Due::NoPong) => match unconstrained(self.socket.next()).now_or_never() {
+                        Some(incoming) => self.receive(incoming?).await?,
+                        None => return Err(End::ByServer(CloseReason::NoPong)),
+                    },
                     None => {}
                 },
             }
         }
+    }
+
+    async fn receive(&mut self, incoming: Incoming) -> Result<(), End> {
+        match incoming {
+            Incoming::Text(text) => self.frame(&text).await?,
+            Incoming::Ping(payload) => self.socket.pong(payload).await?,
+            Incoming::Pong => self.heartbeat.pong(Instant::now()),
+        }
+        Ok(())
     }
 
     async fn leave_now(&mut self, reason: CloseReason) -> Result<(), End> {

@@ -12,7 +12,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use hyper::upgrade::OnUpgrade;
+use futures_util::TryFutureExt;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
@@ -136,15 +137,15 @@ fn start(app: &AppState, upgrade: OnUpgrade, (user, start, place): Opening) {
     let context = Arc::clone(&app.context);
     let abort_sessions = app.abort_sessions.clone();
     tokio::spawn(async move {
+        let connection = upgrade.map_ok(Upgraded::downcast::<TokioIo<TcpStream>>);
+        let Some(Ok(Ok(connection))) = abort_sessions.run_until_cancelled(connection).await else {
+            tracing::debug!("a handshake was not completed");
+            return;
+        };
         let metrics = Arc::clone(&context.metrics);
         // Pinned, so that `run_until_cancelled` borrows the future. If the future were moved, the task would hold its
         // memory twice.
         let session = pin!(async {
-            let connection = upgrade.await.map(hyper::upgrade::Upgraded::downcast::<TokioIo<TcpStream>>);
-            let Ok(Ok(connection)) = connection else {
-                tracing::debug!("a client left during the handshake");
-                return End::Broken;
-            };
             // Copy the bytes that hyper has read, so that its buffer is freed before the session starts.
             let (stream, read) = (connection.io.into_inner(), connection.read_buf.to_vec());
             drop(connection.read_buf);

@@ -15,7 +15,7 @@ const GROUP: usize = 50;
 /// The part of the drain timeout reserved for requests in progress and for closing the store.
 pub(super) const CLOSE_RESERVE: Duration = Duration::from_secs(1);
 
-/// Aborts the sessions that remain [`CLOSE_RESERVE`] before the deadline.
+/// Aborts the sessions that remain [`CLOSE_RESERVE`] before the deadline. The caller waits for their end.
 pub(super) async fn drain(app: Arc<AppState>, deadline: Instant) {
     let timeout = deadline.duration_since(Instant::now());
     let sessions = app.context.hub.sessions();
@@ -38,7 +38,6 @@ pub(super) async fn drain(app: Arc<AppState>, deadline: Instant) {
     if !app.sessions.is_empty() {
         tracing::warn!(sessions = app.sessions.len(), "the time to drain has passed; aborting the remaining sessions");
         app.abort_sessions.cancel();
-        app.sessions.wait().await;
     }
 }
 

@@ -43,17 +43,17 @@ pub(crate) struct MySql {
     pub(super) directory: UserDirectory,
     pub(super) hash_key: [u8; 16],
     /// For the appender, which has one transaction in flight at a time.
-    appending: Connections,
+    appending: Arc<Connections>,
     peer_appends: Mutex<PeerAppends>,
     /// For reads of the log, so that no session's read delays the follower.
-    pub(super) following: Connections,
+    pub(super) following: Arc<Connections>,
     /// For the claims and the long transactions of the indexer.
-    indexing: Connections,
+    indexing: Arc<Connections>,
     /// For leases, crash requests, removals by retention and new epochs: short statements that never wait for a
     /// session's read.
-    upkeep: Connections,
+    upkeep: Arc<Connections>,
     /// For resumes, histories, look-ups of ids and most other reads.
-    reading: Connections,
+    reading: Arc<Connections>,
 }
 
 impl MySql {

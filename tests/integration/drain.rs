@@ -3,9 +3,12 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::support::client::{Event, TestClient, id, offset, smile};
+use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
+use crate::support::proxy::{Network, Proxy};
 use crate::support::raw::RawClient;
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{UNLIMITED, eventually, get, get_json, refusal, upgrade};
@@ -86,6 +89,29 @@ async fn a_client_that_reads_nothing_does_not_delay_the_drain_past_its_timeout()
     assert_eq!(anna.expect_close().await, 1012);
     assert_eq!(process.exit().await.code(), Some(0), "the drain failed: {}", process.log());
     assert!(asked.elapsed() < Duration::from_secs(3), "the drain took {:?}, but the timeout is 3 s", asked.elapsed());
+}
+
+#[tokio::test]
+async fn upgrades_that_wait_for_a_silent_store_do_not_delay_the_drain_past_its_timeout() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let network = Proxy::to(database.server()).await;
+    let options = [("drain-timeout", "2"), ("max-sessions", "12")];
+    let mut process = TestProcess::on_mysql(&database.url_by(network.address), &options).await;
+    let epoch = TestClient::connect(process.address, "anna").await.epoch();
+    let resume = format!("?user=anna&after=0&epoch={epoch}");
+    network.becomes(Network::Silent);
+    let mut resuming = JoinSet::new();
+    // The store reads for four of the sessions at a time, for up to 2 s, so the others wait even longer.
+    eventually("upgrades hold every place", async || {
+        resuming.spawn(upgrade(process.address, &resume).send());
+        upgrade(process.address, "?user=bruno").send().await.unwrap().status().as_u16() == 503
+    })
+    .await;
+    let asked = Instant::now();
+    process.signal("TERM").await;
+    assert_eq!(process.exit().await.code(), Some(0), "the drain failed: {}", process.log());
+    // The silent store cannot be closed, so the process ends only after its timeout.
+    assert!(asked.elapsed() < Duration::from_secs(3), "the drain took {:?}, but the timeout is 2 s", asked.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

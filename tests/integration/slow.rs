@@ -90,6 +90,25 @@ async fn a_session_whose_client_pings_without_reading_is_closed_with_4000() {
     assert!(counted("4000").await, "the connection was reset without a code");
 }
 
+#[tokio::test]
+async fn a_pong_that_arrives_while_the_session_is_blocked_keeps_the_session_open() {
+    let pong_timeout = Duration::from_secs(1);
+    let replica = replica_with(SessionTimes { pong_timeout, ..quick_pings() }).await;
+    TestClient::connect(replica.address, "anna").await.fill_a_history("bruno").await;
+    let mut bruno = RawClient::connect(replica.address, "bruno").await;
+    let (opcode, payload) = bruno.frame().await.unwrap();
+    assert_eq!(opcode, PING);
+    // The session cannot write all of the histories until the client reads, so the pong waits behind the requests.
+    let question = frame(FINAL | TEXT, br#"{"type":"history","with":"anna","limit":200}"#);
+    let mut sent = question.repeat(UNREAD_HISTORIES as usize);
+    sent.extend(frame(FINAL | PONG, &payload));
+    bruno.write(&sent).await;
+    tokio::time::sleep(pong_timeout + Duration::from_millis(200)).await;
+    for _ in 0..UNREAD_HISTORIES {
+        assert_eq!(bruno.json().await["type"], "history");
+    }
+}
+
 async fn flood(client: &mut TestClient, what: &str, mut enough: impl AsyncFnMut() -> bool) -> u64 {
     let mut last = 0;
     eventually(what, async || {

@@ -1,7 +1,7 @@
 //! Pools connections to MySQL, with a time limit on every wait.
 //!
 //! A connection is kept only after success. After an error, a timeout or a dropped future, the connection is closed,
-//! and MySQL rolls back any open transaction.
+//! and MySQL rolls back any open transaction. Only a connection that is still being opened outlives a dropped future.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use sqlx::mysql::{MySqlDatabaseError, MySqlRow};
 use sqlx::{Connection, Executor, FromRow, MySqlConnection, Row};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::server::{MySqlServer, MySqlSession};
 use super::statements;
@@ -47,7 +47,7 @@ const AT_WORK: [&str; 3] = ["Query", "Execute", "Killed"];
 pub(in crate::store) struct Connections {
     server: Arc<MySqlServer>,
     most: usize,
-    places: Semaphore,
+    places: Arc<Semaphore>,
     /// The idle connections, each with the time at which it became idle.
     idle: Arc<Mutex<Vec<(MySqlSession, Instant)>>>,
     /// The ids of the sessions that were taken and, as far as this pool knows, have not completed their statement. A
@@ -58,11 +58,11 @@ pub(in crate::store) struct Connections {
 pub(super) struct PooledConnection<'connections> {
     session: MySqlSession,
     connections: &'connections Connections,
-    _place: SemaphorePermit<'connections>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Connections {
-    pub(super) fn new(server: &Arc<MySqlServer>, most: usize) -> Self {
+    pub(super) fn new(server: &Arc<MySqlServer>, most: usize) -> Arc<Self> {
         let idle: Arc<Mutex<Vec<(MySqlSession, Instant)>>> = Arc::default();
         let (stale, mut generations) = (Arc::clone(&idle), server.generation.subscribe());
         // Without this task, an unused pool would stay connected to the previous server.
@@ -71,24 +71,39 @@ impl Connections {
                 stale.lock().clear();
             }
         });
-        let (places, server) = (Semaphore::new(most), Arc::clone(server));
-        Self { server, most, places, idle, under_way: Mutex::default() }
+        let (places, server) = (Arc::new(Semaphore::new(most)), Arc::clone(server));
+        Arc::new(Self { server, most, places, idle, under_way: Mutex::default() })
     }
 
     /// Waiters for a place are served in order, and fail after [`ANSWER`].
-    pub(super) async fn take(&self) -> sqlx::Result<PooledConnection<'_>> {
-        let place = tokio::time::timeout(ANSWER, self.places.acquire()).await;
+    pub(super) async fn take(self: &Arc<Self>) -> sqlx::Result<PooledConnection<'_>> {
+        let place = tokio::time::timeout(ANSWER, Arc::clone(&self.places).acquire_owned()).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
-        let session = if let Some(idle) = self.take_idle().await {
-            idle
-        } else {
-            self.idle.lock().clear();
-            let mut new = Box::pin(self.server.connect()).await?;
-            within(ANSWER, self.bound_abandoned(&mut new.connection)).await?;
-            new
+        let (session, place) = match self.take_idle().await {
+            Some(idle) => (idle, place),
+            None => self.open(place).await?,
         };
         self.under_way.lock().push(session.id);
         Ok(PooledConnection { session, connections: self, _place: place })
+    }
+
+    /// If the future is dropped, the new connection becomes idle once it is open. Otherwise a caller whose time limit is
+    /// shorter than a handshake would never get a connection.
+    async fn open(self: &Arc<Self>, place: OwnedSemaphorePermit) -> sqlx::Result<(MySqlSession, OwnedSemaphorePermit)> {
+        self.idle.lock().clear();
+        let (connections, (opened, opening)) = (Arc::clone(self), oneshot::channel());
+        tokio::spawn(async move {
+            let new = async {
+                let mut new = connections.server.connect().await?;
+                within(ANSWER, connections.bound_abandoned(&mut new.connection)).await?;
+                Ok(new)
+            };
+            let new = new.await.map(|new| (new, place));
+            if let Err(Ok((unclaimed, _place))) = opened.send(new) {
+                connections.idle.lock().push((unclaimed, Instant::now()));
+            }
+        });
+        opening.await.unwrap_or(Err(sqlx::Error::PoolClosed))
     }
 
     /// Tries only the connection that became idle last. If that connection is dead, has been idle for too long or
@@ -130,7 +145,10 @@ impl Connections {
 
     /// Runs `question`. After an I/O error other than a timeout, for example because an idle connection was dead, runs
     /// `question` once more over a new connection. Only for idempotent statements.
-    pub(super) async fn ask<T, Answer>(&self, question: impl Fn(MySqlConnection) -> Answer) -> sqlx::Result<T>
+    pub(super) async fn ask<T, Answer>(
+        self: &Arc<Self>,
+        question: impl Fn(MySqlConnection) -> Answer,
+    ) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
     {
@@ -143,7 +161,10 @@ impl Connections {
         }
     }
 
-    pub(super) async fn ask_once<T, Answer>(&self, question: impl FnOnce(MySqlConnection) -> Answer) -> sqlx::Result<T>
+    pub(super) async fn ask_once<T, Answer>(
+        self: &Arc<Self>,
+        question: impl FnOnce(MySqlConnection) -> Answer,
+    ) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
     {
@@ -151,7 +172,7 @@ impl Connections {
     }
 
     /// Only for idempotent statements. The caller guarantees that the literals in `text` are safe.
-    pub(in crate::store) async fn rows<Row>(&self, text: &str) -> sqlx::Result<Vec<Row>>
+    pub(in crate::store) async fn rows<Row>(self: &Arc<Self>, text: &str) -> sqlx::Result<Vec<Row>>
     where
         Row: for<'row> FromRow<'row, MySqlRow>,
     {
@@ -162,7 +183,7 @@ impl Connections {
 
     /// Only for idempotent statements. Returns the number of matching rows, changed or not, summed over the statements.
     /// The caller guarantees that the literals in `text` are safe.
-    pub(super) async fn execute(&self, text: &str) -> sqlx::Result<u64> {
+    pub(super) async fn execute(self: &Arc<Self>, text: &str) -> sqlx::Result<u64> {
         let write =
             async |mut connection: MySqlConnection| Ok((connection.execute(statements(text)).await?, connection));
         Ok(self.ask(write).await?.rows_affected())
@@ -178,15 +199,16 @@ impl Connections {
 }
 
 impl PooledConnection<'_> {
-    /// Discards all connections after an error that shows that the server is not the primary. The wait for the answer
-    /// ends early when all connections are discarded.
+    /// Discards all connections after an error that shows that the server is not the primary. Asks nothing if all
+    /// connections have been discarded since this one was checked or opened; the wait for the answer ends early when
+    /// that happens.
     pub(super) async fn ask<T, Answer>(self, question: impl FnOnce(MySqlConnection) -> Answer) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
     {
         let Self { session: MySqlSession { connection, id, generation }, connections, _place } = self;
         let server = &connections.server;
-        let mut changes = server.generation.subscribe();
+        let mut current = server.generation.subscribe();
         let late = async {
             tokio::time::sleep(LATE).await;
             server.overdue.send_replace(true);
@@ -194,8 +216,10 @@ impl PooledConnection<'_> {
         };
         let answer = tokio::select! {
             biased;
-            answer = within(ANSWER, question(connection)) => answer,
-            _ = changes.changed() => Err(io::Error::other("the MySQL server may no longer be the primary").into()),
+            answer = within(ANSWER, question(connection)), if *current.borrow() == generation => answer,
+            _ = current.wait_for(|current| *current != generation) => {
+                Err(io::Error::other("the MySQL server may no longer be the primary").into())
+            }
             never = late => match never {},
         };
         if matches!(answer, Ok(_) | Err(sqlx::Error::Database(_))) {

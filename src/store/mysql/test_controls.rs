@@ -1,5 +1,7 @@
 //! Changes that tests make to a store's own connections.
 
+use std::sync::Arc;
+
 use super::connections::Connections;
 use super::{MySql, statements};
 
@@ -20,7 +22,7 @@ impl MySql {
     }
 }
 
-async fn run(connections: &Connections, text: &str) {
+async fn run(connections: &Arc<Connections>, text: &str) {
     let run = async |mut connection| Ok((statements(text).execute(&mut connection).await?, connection));
     connections.ask_once(run).await.unwrap();
 }

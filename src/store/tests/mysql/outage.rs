@@ -222,3 +222,35 @@ async fn a_slow_network_delays_an_append_without_an_error() {
     assert!(began.elapsed() >= Duration::from_millis(100));
     assert_eq!(store.log_state().await.unwrap().head, Offset(1));
 }
+
+#[tokio::test]
+async fn a_handshake_that_takes_longer_than_an_append_may_wait_is_completed() {
+    let Some(database) = Database::mysql().await else { return };
+    let (proxy, url) = way_to(&database).await;
+    let store = open(&url).await;
+    let batch = store.new_batch(None, Offset(0), &[smile(&store, "anna", "bruno", "a")], Timestamp::now());
+    proxy.becomes(Network::Slow(Duration::from_millis(100)));
+    let refused = store.append(&batch).await;
+    assert!(matches!(refused, Err(AppendError::NotBegun(_))), "the handshake was quick: {refused:?}");
+    let appended = async { while store.append(&batch).await.is_err() {} };
+    timeout(PATIENCE, appended).await.expect("the batch should be appended");
+    assert_eq!(store.log_state().await.unwrap().head, Offset(1));
+}
+
+#[tokio::test]
+async fn a_connection_that_is_discarded_during_its_ping_executes_no_statement() {
+    let Some(database) = Database::mysql().await else { return };
+    // The proxy is a task of this test, so no ping is answered before `discard` runs.
+    let (_proxy, url) = way_to(&database).await;
+    let store = open(&url).await;
+    append(&store, &["a"]).await;
+    let next = batch(&store, &["b"]).await;
+    let Store::MySql(mysql) = &store else { unreachable!() };
+    // A connection that was used within the last second is reused without a ping.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let discard = async { mysql.connect_again() };
+    let (appended, ()) = tokio::join!(biased; store.append(&next), discard);
+    assert!(matches!(appended, Err(AppendError::InDoubt(_))), "the append ended with {appended:?}");
+    assert_eq!(ids(&whole_log(&store).await), ["a"]);
+    assert_eq!(store.append(&next).await.unwrap(), Append::Done);
+}
