@@ -146,8 +146,17 @@ export class Model {
     else this.chaos.stop();
   }
 
-  /** Requests a crash of `replica`; null lets the server choose a replica. Returns `{outcome, request}`. */
+  /**
+   * Requests a crash of `replica`; null lets the server choose a replica. Returns `{outcome, request}`; `request` is
+   * null if the browser is offline, and no request is sent.
+   */
   async crash({ replica = null, by = By.PERSON, mode = this.settings.mode }) {
+    // An offline browser still reaches a backend on its own machine.
+    if (!this.#browser.isOnline() && this.replicaWatch.unreachableSince !== null) {
+      this.crashRequests.failure = { key: "crash.error.offline", values: {} };
+      this.#onChange();
+      return { outcome: Outcome.UNANSWERED, request: null };
+    }
     this.#lastRequest += 1;
     const id = this.#lastRequest;
     this.#tell(Run.crashAsked, { id, by, mode });

@@ -20,6 +20,7 @@ export const ENGLISH = {
   "crash.token": "This backend requires a crash token",
   "crash.token.send": "Crash with this token",
   "crash.error.unreachable": "The request got no answer. The replica may have died before it could answer.",
+  "crash.error.offline": "This browser is offline, so it sent no request.",
   "crash.error.401": "The token is missing or wrong.",
   "crash.error.403": "The backend refuses crash requests from this page's origin.",
   "crash.error.404": "No matching replica can be crashed.",

@@ -20,6 +20,7 @@ export const ITALIAN = {
   "crash.token": "Questo backend richiede un token per i crash",
   "crash.token.send": "Crash con questo token",
   "crash.error.unreachable": "Nessuna risposta. La replica potrebbe essere caduta prima di rispondere.",
+  "crash.error.offline": "Questo browser è offline: la richiesta non è partita.",
   "crash.error.401": "Il token manca o è sbagliato.",
   "crash.error.403": "Il backend rifiuta richieste di crash dall'origine di questa pagina.",
   "crash.error.404": "Nessuna replica adatta a questo crash.",

@@ -43,6 +43,7 @@ function staged({ token } = {}) {
     },
     pageUrl: "http://h/",
     fetch: async (url, options) => {
+      if (stage.isCut) throw new TypeError("Failed to fetch");
       const answer = answers[url.pathname](options);
       return { ok: answer !== null, status: 401, headers: new Headers(), text: async () => JSON.stringify(answer) };
     },
@@ -176,6 +177,20 @@ test("a crash request that waits for a token keeps its mode, even if another mod
   await new Promise((resolve) => setImmediate(resolve));
   assert.deepEqual(crashed, [{ replica: "be.1", mode: "hang" }]);
   assert.equal(lastOf(model.run.crashes).victim, "be.1");
+});
+
+test("an offline browser sends no crash request, unless the backend is on its own machine", async () => {
+  const stage = staged();
+  const { model, passes, crashed } = stage;
+  await model.open();
+  stage.isOnline = false;
+  await model.crash({});
+  assert.deepEqual([crashed.length, model.crashRequests.failure], [1, null]);
+  stage.isCut = true;
+  await passes(5_000);
+  assert.deepEqual(await model.crash({}), { outcome: "unanswered", request: null });
+  assert.equal(model.crashRequests.failure.key, "crash.error.offline");
+  assert.equal(model.run.crashes.incidents.length, 1);
 });
 
 test("the instructions for a restart of the backend match the chosen crash mode", async () => {
