@@ -76,7 +76,10 @@ export class Model {
       isIdle: () => !this.#isSomethingGoingOn(),
       onAnswer: (answer) => this.#replicasAnswered(answer),
       onChange: (error) => this.#replicasAsked(error),
-      onReturn: () => this.simulation.hurry(),
+      onReturn: () => {
+        this.simulation.hurry();
+        this.crashRequests.replicaIsBack();
+      },
     });
     this.chaos = new Chaos({
       timers,
@@ -109,6 +112,7 @@ export class Model {
     const { conversations, rate, seed } = this.settings;
     this.#usedSettings = this.settings;
     if (!this.simulation.isRunning && conversations > 0) {
+      this.crashRequests.forget();
       this.#tell(Run.forgotten);
       this.#tell(Run.started);
     }
@@ -127,6 +131,7 @@ export class Model {
     this.stop();
     this.simulation.reset();
     this.chaos.ended = null;
+    this.crashRequests.forget();
     this.#tell(Run.forgotten);
   }
 
@@ -261,7 +266,9 @@ export class Model {
 
   #replicasAnswered(answer) {
     this.platform.seen(answer);
+    const { arrivals } = this.run.crashes;
     this.#tell(Run.replicasSeen, { replicas: answer.replicas });
+    if (this.run.crashes.arrivals.length > arrivals.length) this.crashRequests.replicaIsBack();
   }
 
   #replicasAsked(error) {

@@ -179,6 +179,36 @@ test("a crash request that waits for a token keeps its mode, even if another mod
   assert.equal(lastOf(model.run.crashes).victim, "be.1");
 });
 
+test("a failed crash request is forgotten by a reset, by the next run, and once a replica is back", async () => {
+  const stage = staged({ token: "Bearer secret" });
+  const { model, passes } = stage;
+  const { crashRequests } = model;
+  await model.open();
+  for (const forget of [() => model.reset(), () => model.start()]) {
+    await model.crash({});
+    await model.crash({});
+    assert.deepEqual([crashRequests.waiting.by, crashRequests.failure.key], ["person", "crash.error.401"]);
+    forget();
+    assert.deepEqual([crashRequests.waiting, crashRequests.failure], [null, null]);
+  }
+  for (const failure of ["unreachable", "404"]) {
+    crashRequests.failure = { key: `crash.error.${failure}`, values: {} };
+    await passes(2_000);
+    assert.notEqual(crashRequests.failure, null, "a list without a change forgot the failure");
+    stage.replicas.push({ id: `be.${failure}`, state: "ready" });
+    await passes(2_000);
+    assert.equal(crashRequests.failure, null);
+  }
+  stage.isOnline = false;
+  stage.isCut = true;
+  await passes(5_000);
+  await model.crash({});
+  assert.notEqual(crashRequests.failure, null);
+  stage.isCut = false;
+  await passes(5_000);
+  assert.equal(crashRequests.failure, null);
+});
+
 test("an offline browser sends no crash request, unless the backend is on its own machine", async () => {
   const stage = staged();
   const { model, passes, crashed } = stage;
