@@ -237,6 +237,7 @@ export const ENGLISH = {
   "status.too_often": "Too many requests from your IP address. Asking again in {age}.",
   "status.too_often.running": "{live} of {n} sessions live. Too many requests from your IP address; asking again in {age}.",
   "status.forbidden_origin": "The backend refuses sessions from {origin}: a proxy changes the Host header. Make the proxy pass Host on unchanged, or start the backend with --allowed-origins {origin}",
+  "status.no_upgrade": "A proxy between this page and the backend does not let WebSockets through.",
   "status.refused": "{live} of {n} sessions live. The backend refuses more ({code}).",
   "status.too_few_users": "The backend has users for only {n} conversations.",
   "status.too_few_users.one": "The backend has users for only {n} conversation.",

@@ -234,6 +234,7 @@ export const ITALIAN = {
   "status.too_often": "Troppe richieste dal tuo indirizzo IP. Riprovo fra {age}.",
   "status.too_often.running": "{live} di {n} sessioni attive. Troppe richieste dal tuo indirizzo IP; riprovo fra {age}.",
   "status.forbidden_origin": "Il backend rifiuta sessioni da {origin}: un proxy ha cambiato l'intestazione Host. Deve passarla invariata, oppure avvia il backend con --allowed-origins {origin}",
+  "status.no_upgrade": "Un proxy tra questa pagina e il backend non lascia passare i WebSocket.",
   "status.refused": "{live} di {n} sessioni attive. Il backend ne rifiuta altre ({code}).",
   "status.too_few_users": "Il backend ha utenti solo per {n} conversazioni.",
   "status.too_few_users.one": "Il backend ha utenti solo per {n} conversazione.",
