@@ -147,7 +147,8 @@ export class TimelineView {
   }
 
   #words({ sample, marks }, last) {
-    const lanes = [...sample.replicas].map(([replica, { state, sessions }]) =>
+    const isShown = ([replica, { state }]) => state !== "lost" || this.layout?.lanes.includes(replica);
+    const lanes = [...sample.replicas].filter(isShown).map(([replica, { state, sessions }]) =>
       state === "ready" ? `${replica}: ${sessions}` : `${replica}: ${this.#translate(`replica.${state}`)}`,
     );
     return [
