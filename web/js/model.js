@@ -248,8 +248,10 @@ export class Model {
 
   #sessionChanged(user) {
     const { state, replica, attempt, closeReason } = user.session;
-    if (state === SessionState.WAITING || state === SessionState.FAILED) {
-      const isOrderly = ORDERLY_CLOSES.has(closeReason?.code);
+    const hasEnded = state === SessionState.WAITING || state === SessionState.FAILED;
+    // A failed attempt to reconnect loses nothing more.
+    if (hasEnded && !closeReason.isRefusal && closeReason.name !== "no_welcome") {
+      const isOrderly = ORDERLY_CLOSES.has(closeReason.code);
       this.#tell(Run.sessionLost, { user: user.name, replica, isOrderly });
     }
     // While requests for the list of replicas fail for a reason other than a rate limit, a closed socket does not count

@@ -63,6 +63,23 @@ function staged({ token } = {}) {
   return stage;
 }
 
+test("sessions that a replica closed in an orderly way are not lost, even if their first reconnects fail", async () => {
+  const { model, backend, passes } = staged();
+  await model.open();
+  model.start();
+  await passes(3_000);
+  backend.replaceLog();
+  for (let replica = 0; replica < 2; replica += 1) backend.crash(4_000);
+  await passes(3_000);
+  assert.ok(model.simulation.users.every(({ session }) => session.attempt > 1));
+  assert.deepEqual(model.run.crashes.losses, []);
+  await passes(8_000);
+  assert.ok(model.simulation.users.every(({ isLive }) => isLive));
+  backend.crash();
+  await passes(1_000);
+  assert.ok(model.run.crashes.losses.length > 0);
+});
+
 test("a run requested before the users are known begins once they are known, and survives a crash", async () => {
   const { model, passes, crashed, ...stage } = staged();
   model.start();
