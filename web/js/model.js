@@ -115,6 +115,8 @@ export class Model {
       this.crashRequests.forget();
       this.#tell(Run.forgotten);
       this.#tell(Run.started);
+      // An idle page polls rarely, and would show the load late.
+      this.replicaWatch.ask();
     }
     this.simulation.run(conversations, { rate, seed });
   }

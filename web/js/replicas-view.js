@@ -100,7 +100,9 @@ class ReplicaCard {
     this.#crash.hidden = state === "lost";
   }
 
-  #paintLoad({ id, sessions = 0, smiles_per_second: perSecond = 0, capacity = 0 }, state, here) {
+  #paintLoad({ id, sessions: listed = 0, smiles_per_second: perSecond = 0, capacity = 0 }, state, here) {
+    // The list is older than what this page knows about its own sessions.
+    const sessions = Math.max(listed, here);
     this.#load.hidden = state === "lost";
     const rate = state === "lost" ? 0 : perSecond;
     const limited = capacity > 0;

@@ -117,6 +117,16 @@ test("a stopped run keeps its numbers, a reset forgets them, and the next run be
   assert.deepEqual(model.run.timeline.marks.map(({ kind }) => kind), ["start"]);
 });
 
+test("the start of a run on an idle page requests the list of replicas", async () => {
+  const { model, passes, ...stage } = staged();
+  await model.open();
+  await passes(5_000);
+  model.start();
+  stage.replicas.push({ id: "be.3", state: "ready" });
+  await passes(1_500);
+  assert.equal(model.replicaWatch.replicas.length, 3);
+});
+
 test("changed settings apply to the current run and to chaos", async () => {
   const { model, passes } = staged();
   await model.open();

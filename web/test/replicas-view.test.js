@@ -58,3 +58,10 @@ test("the uptime grows until the list is outdated, then the age of the heartbeat
   assert.equal(agesOf({ ...alive, age: 18_000, isStale: true }), "up 2 min 0 s · heartbeat 18.4 s ago");
   assert.equal(agesOf({ ...alive, state: "lost", heartbeat_age_ms: 459_200 }), "heartbeat 7 min 39 s ago");
 });
+
+test("a replica has at least the sessions that this page has on it", () => {
+  const textsOf = (state) => painted({ capacity: 0, ...state }).map(({ textContent = "" }) => textContent);
+  const loadOf = (state) => textsOf(state).find((text) => text.includes("session"));
+  assert.equal(loadOf({ sessions: 0, here: 16 }), "40 smiles/s, no limit · 16 sessions");
+  assert.equal(loadOf({ sessions: 20, here: 16 }), "40 smiles/s, no limit · 20 sessions · 16 from this page");
+});
