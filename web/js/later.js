@@ -4,3 +4,4 @@ export { CrashesView } from "./crashes-view.js";
 export { saveJson, savePicture } from "./downloads.js";
 export { SayControl } from "./say-control.js";
 export { ThreadView } from "./thread-view.js";
+export { TimelineTable } from "./timeline-table.js";

@@ -15,9 +15,9 @@ import { TimelineView } from "./timeline-view.js";
 /**
  * Returns the functions that paint the page. `mark(conversation)` marks a conversation for the next paint, and `list()`
  * adds and removes cards. `paint(now)` and `paintMore(now, cost)` paint a part, and return whether anything is left for
- * the next frame. `look()` is for the picture of the run. `showCrashes(CrashesView)` adds the panel of crashes, and
- * `onCrash()` requests this after each change of the crashes. `onChange()` requests a repaint, and `withLater(use)`
- * calls `use` with the code of `later.js`.
+ * the next frame. `look()` is for the picture of the run. `showMore(later)` adds the panel of crashes and the table of
+ * the timeline, and `onCrash()` requests this after each change of the crashes. `onChange()` requests a repaint, and
+ * `withLater(use)` calls `use` with the code of `later.js`.
  */
 export function viewsOf({ model, translate, format, announcer, withLater, onCrash, onChange }) {
   const hues = new Hues();
@@ -109,8 +109,9 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
       return false;
     },
     paintMore,
-    showCrashes(CrashesView) {
+    showMore({ CrashesView, TimelineTable }) {
       crashesView = new CrashesView(words);
+      timelineView.showTable(new TimelineTable());
       onChange();
     },
     look: () => timelineView.look(),
