@@ -4,6 +4,7 @@ import test from "node:test";
 import { Client } from "../js/client/client.js";
 import { Lines, LINES_KEPT } from "../js/join/lines.js";
 import { SIMULATED, presetReceiver, seatId, takeSeat } from "../js/join/seat.js";
+import { Unsent } from "../js/join/unsent.js";
 import { WORDS, keyOfRefusal, languageOf, say } from "../js/join/words.js";
 import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 
@@ -120,6 +121,22 @@ test("each sent smile has one line, whether its ack or the smile itself comes fi
   assert.deepEqual(lines.senders, ["anna", "bruno"]);
   for (let offset = 11; offset < 100; offset += 1) lines.hear({ from: "anna", to: "me", smile: "😁", offset });
   assert.equal(lines.all.length, LINES_KEPT);
+});
+
+test("the smiles without an ack survive a reload, for the user that sent them", () => {
+  const values = new Map();
+  const storage = { getItem: (key) => values.get(key) ?? null, setItem: (key, value) => values.set(key, value) };
+  const keptFor = (user) => new Unsent({ storage, user }).all.map(({ id, to, smile }) => [id, to, smile]);
+  assert.deepEqual(keptFor("me"), []);
+  const unsent = new Unsent({ storage, user: "me" });
+  for (const id of ["a", "b", "c"]) unsent.keep({ id, to: "anna", smile: "😀" });
+  unsent.settle("b");
+  assert.deepEqual(keptFor("me"), [["a", "anna", "😀"], ["c", "anna", "😀"]]);
+  assert.deepEqual(keptFor("another"), []);
+  for (const damaged of ["{", "5", "null", '{"user":"me"}', '{"user":"me","smiles":[null,{"to":"anna"}]}']) {
+    for (const key of values.keys()) values.set(key, damaged);
+    assert.deepEqual(keptFor("me"), [], `${damaged} was taken for smiles`);
+  }
 });
 
 test("both languages have the same keys and placeholders, and join.html has the English words", () => {
