@@ -62,13 +62,14 @@ test("a phone whose stored seat is damaged still gets a user", async () => {
   const [user, host, word, id] = [USERS[SIMULATED].name, USERS[0].name, "🙈🙉🙊", seatId(DAY)];
   const damaged = [
     { user, id }, { user, id, host }, { user, id, word }, { user, id, host: user, word }, { user, id, host: "nobody", word },
-    { user, id, host, word: "x" }, { user, id, host, word: 7 }, { user, id, host, word: "🙈" }, { user: 5, id }, 5, [],
+    { user, id, host, word: "x" }, { user, id, host, word: 7 }, { user, id, host, word: "🙈" }, { user: 5 }, 5, [],
+    { user: host, id, host, word },
   ];
   const hosts = USERS.slice(0, SIMULATED).map(({ name }) => name);
   for (const seat of damaged) {
     const { sit, within } = hall();
     const claim = await within(sit(seat));
-    const isSound = hosts.includes(claim.host) && /^\p{Emoji}{3}$/u.test(claim.word);
+    const isSound = !hosts.includes(claim.user) && hosts.includes(claim.host) && /^\p{Emoji}{3}$/u.test(claim.word);
     assert.ok(isSound, `${JSON.stringify(seat)} led to the claim ${claim.host} ${claim.word}`);
   }
 });

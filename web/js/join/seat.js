@@ -26,7 +26,7 @@ export async function takeSeat({ users, remembered, day, random, open }) {
   const id = seatId(day);
   const simulated = users.slice(0, SIMULATED);
   const free = shuffled(users.slice(SIMULATED), random).map(({ name }) => ({ user: name }));
-  const known = users.some(({ name }) => name === remembered?.user);
+  const known = free.some(({ user }) => user === remembered?.user);
   const others = free.filter(({ user }) => user !== remembered?.user);
   for (const seat of known ? [remembered, ...others] : others) {
     const { user } = seat;
