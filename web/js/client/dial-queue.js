@@ -8,6 +8,7 @@ export class DialQueue {
   #running = 0;
   #waiting = [];
 
+  /** Sockets of Node.js do not wait for each other, so there a higher `limit` connects many sessions sooner. */
   constructor({ limit = DIAL_LIMIT } = {}) {
     this.#limit = limit;
   }
