@@ -2,11 +2,10 @@
 
 import { byId, element, setText } from "./dom.js";
 import { HELP_KEY, SHORTCUTS, wishOf } from "./keyboard.js";
-import { searchOf, settingsOf } from "./settings.js";
+import { searchOf, seedOf, settingsOf } from "./settings.js";
 
 const SHORTCUTS_KEY = "smilingchat.shortcuts";
 const OFF = "off";
-const MOST_SEED_DIGITS = 9;
 
 export class Controls {
   #translate;
@@ -59,9 +58,7 @@ export class Controls {
 
   #connect() {
     for (const range of [this.#conversations, this.#rate]) range.addEventListener("input", () => this.#show());
-    this.#seed.addEventListener("input", () => {
-      this.#seed.value = this.#seed.value.replace(/\D/g, "").slice(0, MOST_SEED_DIGITS);
-    });
+    this.#seed.addEventListener("input", () => (this.#seed.value = seedOf(this.#seed.value)));
     for (const control of [this.#conversations, this.#rate, this.#seed, this.#mode, this.#chaosEvery]) {
       control.addEventListener("change", () => this.#changed());
     }

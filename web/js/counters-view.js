@@ -48,7 +48,7 @@ export class CountersView {
     const { counters } = simulation;
     if (counters !== this.#counters) this.#reset(counters);
     const totals = simulation.ledger.totals;
-    setText(this.#successes, totals.acked);
+    setText(this.#successes, this.#format.count(totals.acked));
     const rate = this.#rate.update(now, totals.acked);
     setText(this.#successesRate, this.#translate("badge.rate", { rate: this.#format.rate(rate) }));
     this.#paintOverloads(counters, now);
@@ -74,7 +74,7 @@ export class CountersView {
     const count = counters.overloadErrors;
     if (count > this.#lastOverloads) this.#overloadAt = now;
     this.#lastOverloads = count;
-    setText(this.#overloads, count);
+    setText(this.#overloads, this.#format.count(count));
     setText(this.#overloadCauses, causesText(this.#translate, counters.overloadCauses));
     setData(this.#overloadBadge, "counting", now - this.#overloadAt < COUNTING_MS ? "yes" : "no");
   }

@@ -5,6 +5,8 @@ export const Outcome = Object.freeze({ CRASHED: "crashed", NOBODY: "nobody", REF
 const TOKEN_KEY = "smilingchat.crash-token";
 const DEFAULT_MODE = "exit";
 const WORDED_STATUSES = new Set([401, 403, 404, 409, 429]);
+/** The failures that no longer matter once a replica is back. */
+const PASSING = new Set(["crash.error.unreachable", "crash.error.offline", "crash.error.404"]);
 const UNAUTHORIZED = 401;
 const NOT_FOUND = 404;
 
@@ -43,6 +45,16 @@ export class CrashRequests {
       this.#failed(error, wish, token);
       return { outcome: outcomeOf(error), replica: null, mode };
     }
+  }
+
+  forget() {
+    this.waiting = null;
+    this.failure = null;
+  }
+
+  /** Called when a replica has become ready, or the backend answers again. */
+  replicaIsBack() {
+    if (PASSING.has(this.failure?.key)) this.failure = null;
   }
 
   #failed(error, wish, token) {

@@ -43,8 +43,9 @@ export function forgotten({ earlier, incidents, seenAt, replicas }, { at }) {
   return replicasSeen({ ...NO_CRASHES, earlier: open }, { at: seenAt, replicas });
 }
 
+/** The last crash. A request with neither a known victim nor a lost session counts only if there is no other crash. */
 export function lastOf({ incidents }) {
-  return incidents.at(-1) ?? null;
+  return incidents.findLast(({ victim, losses }) => victim !== null || losses.length > 0) ?? incidents.at(-1) ?? null;
 }
 
 export function isOpen({ incidents }, now) {
@@ -127,9 +128,13 @@ export function sessionStopped(crashes, event) {
   return each(Incidents.sessionStopped(crashes, event), (incident) => Incidents.sessionStopped(incident, event));
 }
 
+/** Drops the requests whose victims have stayed unknown: they reached no replica. */
 export function replicasSeen(crashes, { at, replicas }) {
   const draining = replicas.filter(({ state }) => state === "draining").map(({ id }) => id);
-  let next = { ...crashes, replicas, seenAt: at, orderly: new Set([...crashes.orderly, ...draining]) };
+  const isIdle = (incident) => incident.victim === null && !isRecent(incident, at);
+  const { incidents: all } = crashes;
+  const incidents = all.some(isIdle) ? all.filter((incident) => !isIdle(incident)) : all;
+  let next = { ...crashes, incidents, replicas, seenAt: at, orderly: new Set([...crashes.orderly, ...draining]) };
   for (const { kind, replica } of changesBetween(crashes.replicas, replicas)) {
     if (kind === Mark.LOST && !next.orderly.has(replica)) next = lost(next, { at, replica });
   }

@@ -1,6 +1,8 @@
 // The code that a page needs only once its visitor acts, or once a backend crashes.
 
+export { CrashControlsView } from "./crash-controls-view.js";
 export { CrashesView } from "./crashes-view.js";
 export { saveJson, savePicture } from "./downloads.js";
 export { SayControl } from "./say-control.js";
 export { ThreadView } from "./thread-view.js";
+export { TimelineTable } from "./timeline-table.js";

@@ -76,7 +76,10 @@ export class Model {
       isIdle: () => !this.#isSomethingGoingOn(),
       onAnswer: (answer) => this.#replicasAnswered(answer),
       onChange: (error) => this.#replicasAsked(error),
-      onReturn: () => this.simulation.hurry(),
+      onReturn: () => {
+        this.simulation.hurry();
+        this.crashRequests.replicaIsBack();
+      },
     });
     this.chaos = new Chaos({
       timers,
@@ -109,8 +112,11 @@ export class Model {
     const { conversations, rate, seed } = this.settings;
     this.#usedSettings = this.settings;
     if (!this.simulation.isRunning && conversations > 0) {
+      this.crashRequests.forget();
       this.#tell(Run.forgotten);
       this.#tell(Run.started);
+      // An idle page polls rarely, and would show the load late.
+      this.replicaWatch.ask();
     }
     this.simulation.run(conversations, { rate, seed });
   }
@@ -127,6 +133,7 @@ export class Model {
     this.stop();
     this.simulation.reset();
     this.chaos.ended = null;
+    this.crashRequests.forget();
     this.#tell(Run.forgotten);
   }
 
@@ -146,8 +153,17 @@ export class Model {
     else this.chaos.stop();
   }
 
-  /** Requests a crash of `replica`; null lets the server choose a replica. Returns `{outcome, request}`. */
+  /**
+   * Requests a crash of `replica`; null lets the server choose a replica. Returns `{outcome, request}`; `request` is
+   * null if the browser is offline, and no request is sent.
+   */
   async crash({ replica = null, by = By.PERSON, mode = this.settings.mode }) {
+    // An offline browser still reaches a backend on its own machine.
+    if (!this.#browser.isOnline() && this.replicaWatch.unreachableSince !== null) {
+      this.crashRequests.failure = { key: "crash.error.offline", values: {} };
+      this.#onChange();
+      return { outcome: Outcome.UNANSWERED, request: null };
+    }
     this.#lastRequest += 1;
     const id = this.#lastRequest;
     this.#tell(Run.crashAsked, { id, by, mode });
@@ -234,8 +250,10 @@ export class Model {
 
   #sessionChanged(user) {
     const { state, replica, attempt, closeReason } = user.session;
-    if (state === SessionState.WAITING || state === SessionState.FAILED) {
-      const isOrderly = ORDERLY_CLOSES.has(closeReason?.code);
+    const hasEnded = state === SessionState.WAITING || state === SessionState.FAILED;
+    // A failed attempt to reconnect loses nothing more.
+    if (hasEnded && !closeReason.isRefusal && closeReason.name !== "no_welcome") {
+      const isOrderly = ORDERLY_CLOSES.has(closeReason.code);
       this.#tell(Run.sessionLost, { user: user.name, replica, isOrderly });
     }
     // While requests for the list of replicas fail for a reason other than a rate limit, a closed socket does not count
@@ -252,7 +270,9 @@ export class Model {
 
   #replicasAnswered(answer) {
     this.platform.seen(answer);
+    const { arrivals } = this.run.crashes;
     this.#tell(Run.replicasSeen, { replicas: answer.replicas });
+    if (this.run.crashes.arrivals.length > arrivals.length) this.crashRequests.replicaIsBack();
   }
 
   #replicasAsked(error) {

@@ -6,6 +6,7 @@ const STATES = new Set(["ready", "draining", "lost"]);
 const WAYS_OF_FOLLOWING = new Set(["binlog", "polling"]);
 const HIGH_SHARE = 0.85;
 const FULL_SHARE = 0.98;
+const MINUTE_MS = 60_000;
 
 function fillOf(share) {
   if (share >= FULL_SHARE) return "full";
@@ -40,7 +41,7 @@ export class ReplicasView {
     for (const replica of replicas) {
       const card = this.#cardOf(replica.id);
       setData(card.node, "hue", String(this.#hueOf(replica.id)));
-      card.paint({ replica, here: sessionsOn.get(replica.id) ?? 0, age });
+      card.paint({ replica, here: sessionsOn.get(replica.id) ?? 0, age, isStale });
     }
     setVariable(this.#list, "--count", replicas.length);
     setData(this.#list, "stale", isStale ? "yes" : "no");
@@ -84,7 +85,7 @@ class ReplicaCard {
     this.node = element("li", "replica-card", head, this.#crash, ...facts);
   }
 
-  paint({ replica, here, age }) {
+  paint({ replica, here, age, isStale }) {
     const state = STATES.has(replica.state) ? replica.state : "lost";
     setData(this.node, "state", state);
     setText(this.#name, replica.id);
@@ -94,12 +95,14 @@ class ReplicaCard {
     setText(this.#node, hasNode ? this.#translate("replica.node", { node: replica.node }) : "");
     this.#paintLoad(replica, state, here);
     this.#crash.setAttribute("aria-label", this.#translate("crash.this.label", { replica: replica.id }));
-    setText(this.#age, this.#ageText(replica, age));
+    setText(this.#age, this.#ageText(replica, age, isStale));
     setText(this.#version, this.#versionText(replica));
     this.#crash.hidden = state === "lost";
   }
 
-  #paintLoad({ id, sessions = 0, smiles_per_second: perSecond = 0, capacity = 0 }, state, here) {
+  #paintLoad({ id, sessions: listed = 0, smiles_per_second: perSecond = 0, capacity = 0 }, state, here) {
+    // The list is older than what this page knows about its own sessions.
+    const sessions = Math.max(listed, here);
     this.#load.hidden = state === "lost";
     const rate = state === "lost" ? 0 : perSecond;
     const limited = capacity > 0;
@@ -117,14 +120,18 @@ class ReplicaCard {
     this.#meter.setAttribute("aria-valuemax", String(Math.max(capacity, Math.round(rate))));
   }
 
-  // The ages come from the server, since the browser's clock may be wrong by hours.
-  #ageText(replica, age) {
+  // The ages come from the server, since the browser's clock may be wrong by hours. A replica on an outdated list may be
+  // down, so its uptime stands still and the age of its heartbeat grows.
+  #ageText(replica, age, isStale) {
     const parts = [];
     if (Number.isFinite(replica.uptime_ms) && replica.state !== "lost") {
-      parts.push(this.#translate("replica.uptime", { age: this.#format.duration(replica.uptime_ms + age) }));
+      const uptime = replica.uptime_ms + (isStale ? 0 : age);
+      parts.push(this.#translate("replica.uptime", { age: this.#format.duration(uptime) }));
     }
     if (Number.isFinite(replica.heartbeat_age_ms)) {
-      parts.push(this.#translate("replica.heartbeat", { age: this.#format.span(replica.heartbeat_age_ms) }));
+      const silence = replica.heartbeat_age_ms + (isStale ? age : 0);
+      const text = silence < MINUTE_MS ? this.#format.span(silence) : this.#format.duration(silence);
+      parts.push(this.#translate("replica.heartbeat", { age: text }));
     }
     return parts.join(" · ");
   }

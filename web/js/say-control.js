@@ -6,6 +6,8 @@ import { SessionState } from "./client/session.js";
 import { byId, setText } from "./dom.js";
 
 const TYPED = /^\s*@(\S+)\s+(.+?)\s*$/u;
+/** The refusals that have words on the page. Here, only a smile to oneself is a bad request. */
+const WORDED = new Set(["unknown_user", "not_a_smile", "bad_request"]);
 
 export class SayControl {
   #translate;
@@ -23,7 +25,9 @@ export class SayControl {
   }
 
   async #say(text) {
-    const [, to, smile] = TYPED.exec(text) ?? [];
+    const [, typed, smile] = TYPED.exec(text) ?? [];
+    // A phone's keyboard begins a name with a capital, and the names have none.
+    const to = typed?.toLowerCase();
     if (to === undefined) {
       this.#tell("say.how");
       return;
@@ -34,8 +38,8 @@ export class SayControl {
       const { offset } = await this.#clientOf(user).smile(to, smile);
       this.#tell("say.stored", { user, to, offset });
       if (byId("say-text").value === text) byId("say-text").value = "";
-    } catch (refusal) {
-      this.#tell("say.refused", { message: refusal.message });
+    } catch ({ code, message }) {
+      this.#tell(WORDED.has(code) ? `say.refused.${code}` : "say.refused", { to, message });
     }
   }
 

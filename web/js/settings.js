@@ -8,7 +8,7 @@ export const MODES = Object.freeze(["exit", "hang", "unready"]);
 /** `rate` is in smiles per second per conversation, `chaos` in seconds; without a `seed`, faces are random. */
 export const DEFAULTS = Object.freeze({ conversations: 10, rate: 5, seed: null, mode: "exit", chaos: 20 });
 
-const SEED_LIMIT = 2 ** 32;
+const MOST_SEED = 2 ** 32 - 1;
 
 /** Defaults replace missing and invalid values. */
 export function settingsOf(search) {
@@ -23,11 +23,17 @@ export function settingsOf(search) {
   return {
     conversations: whole("conversations", 0, MOST_CONVERSATIONS),
     rate: whole("rate", 1, MOST_RATE),
-    seed: whole("seed", 0, SEED_LIMIT - 1),
+    seed: whole("seed", 0, MOST_SEED),
     mode: MODES.includes(mode) ? mode : DEFAULTS.mode,
     chaos: CHAOS_SECONDS.includes(chaos) ? chaos : DEFAULTS.chaos,
     starts: query.has("start"),
   };
+}
+
+/** The digits of a text, as a seed that an address accepts; empty without digits. */
+export function seedOf(text) {
+  const digits = text.replace(/\D/g, "");
+  return digits === "" ? "" : String(Math.min(MOST_SEED, Number(digits)));
 }
 
 export function searchOf(settings, { starts = false } = {}) {

@@ -32,6 +32,7 @@ function unreachable(facts, counts) {
 
 function running(facts, counts) {
   if (counts.live === counts.n) return { key: "status.live", values: counts, mood: "good" };
+  if (facts.refusal === "no_upgrade") return { key: "status.no_upgrade", values: {}, mood: "bad" };
   if (facts.refusal !== null) return { key: "status.refused", values: { ...counts, code: facts.refusal }, mood: "doubt" };
   return { key: "status.partly", values: counts, mood: "doubt" };
 }

@@ -1,8 +1,8 @@
-// The timeline on the page: its size, its readings by pointer and keyboard, and the same data as a table.
+// The timeline on the page: its size, and its readings by pointer and keyboard.
 
 import { byId, element, setText } from "./dom.js";
 import { AXIS_HEIGHT, GLYPHS, LANE_HEIGHT, drawTimeline, layoutOf } from "./timeline-drawing.js";
-import { SHOWN_MS, readingAt, shownOf, spanOf } from "./timeline.js";
+import { SHOWN_MS, readingAt, shownOf } from "./timeline.js";
 
 /** The size of text, in pixels, at which the drawing has a scale of 1. */
 const TEXT_SIZE = 16;
@@ -22,7 +22,7 @@ export class TimelineView {
   #canvas = byId("timeline");
   #reading = byId("timeline-reading");
   #details = byId("timeline-text");
-  #rows = byId("timeline-rows");
+  #table = null;
   #run = null;
   #timeline = null;
   #drawn = null;
@@ -54,6 +54,12 @@ export class TimelineView {
     this.#timeline = shownOf(timeline);
     this.#draw();
     this.#paintReading();
+    this.#paintRows();
+  }
+
+  /** Adds the table, which is painted while it is open. */
+  showTable(table) {
+    this.#table = table;
     this.#paintRows();
   }
 
@@ -147,7 +153,8 @@ export class TimelineView {
   }
 
   #words({ sample, marks }, last) {
-    const lanes = [...sample.replicas].map(([replica, { state, sessions }]) =>
+    const isShown = ([replica, { state }]) => state !== "lost" || this.layout?.lanes.includes(replica);
+    const lanes = [...sample.replicas].filter(isShown).map(([replica, { state, sessions }]) =>
       state === "ready" ? `${replica}: ${sessions}` : `${replica}: ${this.#translate(`replica.${state}`)}`,
     );
     return [
@@ -166,11 +173,6 @@ export class TimelineView {
 
   #paintRows() {
     if (!this.#details.open || this.#timeline === null) return;
-    const [, to] = spanOf(this.#timeline);
-    const rows = this.#timeline.samples.map(({ at }) => readingAt(this.#timeline, at)).reverse().map((reading) => {
-      const [when, successes, overloads, ...rest] = this.#words(reading, to);
-      return element("tr", "", ...[when, successes, overloads, rest.join(" · ")].map((text) => element("td", "", text)));
-    });
-    this.#rows.replaceChildren(...rows);
+    this.#table?.paint(this.#timeline, (reading, now) => this.#words(reading, now));
   }
 }

@@ -85,15 +85,15 @@ export function spanOf({ samples }, most = SHOWN_MS) {
 }
 
 /**
- * The replicas within the span, in the order in which they first appear. Past `MOST_LANES`, those that disappeared
- * first are dropped; present replicas are not.
+ * The replicas that were alive within the span, in the order in which they first appear. Past `MOST_LANES`, those that
+ * disappeared first are dropped; present replicas are not.
  */
 export function lanesOf({ samples }, [from, to]) {
   const aliveAt = new Map();
   for (const { at, replicas } of samples) {
     if (at < from || at > to) continue;
     for (const [replica, { state }] of replicas) {
-      if (state !== "lost" || !aliveAt.has(replica)) aliveAt.set(replica, at);
+      if (state !== "lost") aliveAt.set(replica, at);
     }
   }
   const lanes = [...aliveAt.keys()];

@@ -2,7 +2,6 @@
 
 import { ConversationsView } from "./conversations-view.js";
 import { CountersView } from "./counters-view.js";
-import { CrashControlsView } from "./crash-controls-view.js";
 import { newsOf } from "./crash-news.js";
 import { lastOf } from "./crashes.js";
 import { byId, setData, setText } from "./dom.js";
@@ -15,19 +14,19 @@ import { TimelineView } from "./timeline-view.js";
 /**
  * Returns the functions that paint the page. `mark(conversation)` marks a conversation for the next paint, and `list()`
  * adds and removes cards. `paint(now)` and `paintMore(now, cost)` paint a part, and return whether anything is left for
- * the next frame. `look()` is for the picture of the run. `showCrashes(CrashesView)` adds the panel of crashes, and
- * `onCrash()` requests this after each change of the crashes. `onChange()` requests a repaint, and `withLater(use)`
- * calls `use` with the code of `later.js`.
+ * the next frame. `look()` is for the picture of the run. `showMore(later)` adds the state of the crash controls,
+ * the panel of crashes and the table of the timeline; `onCrash()` requests this after each change of the crashes.
+ * `onChange()` requests a repaint, and `withLater(use)` calls `use` with the code of `later.js`.
  */
 export function viewsOf({ model, translate, format, announcer, withLater, onCrash, onChange }) {
   const hues = new Hues();
   const words = { translate, format, hueOf: (replica) => hues.of(replica) };
   const countersView = new CountersView(words);
   const platformView = new PlatformView(words);
-  const crashControlsView = new CrashControlsView({ ...words, onToken: (token) => model.giveToken(token) });
   const timelineView = new TimelineView(words);
   const replicasView = new ReplicasView({ ...words, onCrash: (replica) => model.crash({ replica }) });
   const conversationsView = new ConversationsView({ ...words, onOpen: openThread });
+  let crashControlsView = null;
   let crashesView = null;
   let incidents = null;
   let threadView = null;
@@ -77,7 +76,7 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
       const { chaos, crashRequests, run } = model;
       paintStatus(now);
       paintPlatform(now);
-      crashControlsView.paint({ chaos, crashRequests, now });
+      crashControlsView?.paint({ chaos, crashRequests, now });
       paintCrashes(run.crashes);
       announce();
     },
@@ -109,8 +108,10 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
       return false;
     },
     paintMore,
-    showCrashes(CrashesView) {
+    showMore({ CrashControlsView, CrashesView, TimelineTable }) {
+      crashControlsView = new CrashControlsView({ ...words, onToken: (token) => model.giveToken(token) });
       crashesView = new CrashesView(words);
+      timelineView.showTable(new TimelineTable());
       onChange();
     },
     look: () => timelineView.look(),

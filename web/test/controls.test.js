@@ -6,7 +6,9 @@ import { newsOf } from "../js/crash-news.js";
 import { chanceOf } from "../js/faces.js";
 import { incidentOf, sessionLost } from "../js/incident.js";
 import { SHORTCUTS, wishOf } from "../js/keyboard.js";
-import { CHAOS_SECONDS, DEFAULTS, MODES, MOST_CONVERSATIONS, MOST_RATE, searchOf, settingsOf } from "../js/settings.js";
+import {
+  CHAOS_SECONDS, DEFAULTS, MODES, MOST_CONVERSATIONS, MOST_RATE, searchOf, seedOf, settingsOf,
+} from "../js/settings.js";
 import { FakeTimers } from "./support.js";
 
 const page = readFileSync(new URL("../index.html", import.meta.url), "utf8");
@@ -27,6 +29,14 @@ test("invalid values in an address are replaced by the defaults", () => {
     "?conversations=1e1&seed=0x10",
   ]) {
     assert.deepEqual(settingsOf(search), { ...DEFAULTS, starts: false }, `"${search}" did not give the defaults`);
+  }
+});
+
+test("the field of the seed takes every seed that an address accepts, and no other", () => {
+  const typed = ["", "x", "-1 2", "0", "4294967295", "42949672951", "9".repeat(400)];
+  assert.deepEqual(typed.map(seedOf), ["", "", "12", "0", "4294967295", "4294967295", "4294967295"]);
+  for (const seed of typed.map(seedOf).filter((text) => text !== "")) {
+    assert.equal(settingsOf(`?seed=${seed}`).seed, Number(seed));
   }
 });
 

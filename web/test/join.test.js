@@ -4,6 +4,7 @@ import test from "node:test";
 import { Client } from "../js/client/client.js";
 import { Lines, LINES_KEPT } from "../js/join/lines.js";
 import { SIMULATED, presetReceiver, seatId, takeSeat } from "../js/join/seat.js";
+import { Unsent } from "../js/join/unsent.js";
 import { WORDS, keyOfRefusal, languageOf, say } from "../js/join/words.js";
 import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 
@@ -57,6 +58,22 @@ test("a phone that returns keeps its user, even the next day", async () => {
   assert.deepEqual([nextDay.user, nextDay.id], [seat.user, seatId(next)]);
 });
 
+test("a phone whose stored seat is damaged still gets a user", async () => {
+  const [user, host, word, id] = [USERS[SIMULATED].name, USERS[0].name, "🙈🙉🙊", seatId(DAY)];
+  const damaged = [
+    { user, id }, { user, id, host }, { user, id, word }, { user, id, host: user, word }, { user, id, host: "nobody", word },
+    { user, id, host, word: "x" }, { user, id, host, word: 7 }, { user, id, host, word: "🙈" }, { user: 5 }, 5, [],
+    { user: host, id, host, word },
+  ];
+  const hosts = USERS.slice(0, SIMULATED).map(({ name }) => name);
+  for (const seat of damaged) {
+    const { sit, within } = hall();
+    const claim = await within(sit(seat));
+    const isSound = !hosts.includes(claim.user) && hosts.includes(claim.host) && /^\p{Emoji}{3}$/u.test(claim.word);
+    assert.ok(isSound, `${JSON.stringify(seat)} led to the claim ${claim.host} ${claim.word}`);
+  }
+});
+
 test("the faces show which of two phones has claimed a user", async () => {
   const { sit, within } = hall();
   const mine = await within(sit());
@@ -105,6 +122,22 @@ test("each sent smile has one line, whether its ack or the smile itself comes fi
   assert.deepEqual(lines.senders, ["anna", "bruno"]);
   for (let offset = 11; offset < 100; offset += 1) lines.hear({ from: "anna", to: "me", smile: "😁", offset });
   assert.equal(lines.all.length, LINES_KEPT);
+});
+
+test("the smiles without an ack survive a reload, for the user that sent them", () => {
+  const values = new Map();
+  const storage = { getItem: (key) => values.get(key) ?? null, setItem: (key, value) => values.set(key, value) };
+  const keptFor = (user) => new Unsent({ storage, user }).all.map(({ id, to, smile }) => [id, to, smile]);
+  assert.deepEqual(keptFor("me"), []);
+  const unsent = new Unsent({ storage, user: "me" });
+  for (const id of ["a", "b", "c"]) unsent.keep({ id, to: "anna", smile: "😀" });
+  unsent.settle("b");
+  assert.deepEqual(keptFor("me"), [["a", "anna", "😀"], ["c", "anna", "😀"]]);
+  assert.deepEqual(keptFor("another"), []);
+  for (const damaged of ["{", "5", "null", '{"user":"me"}', '{"user":"me","smiles":[null,{"to":"anna"}]}']) {
+    for (const key of values.keys()) values.set(key, damaged);
+    assert.deepEqual(keptFor("me"), [], `${damaged} was taken for smiles`);
+  }
 });
 
 test("both languages have the same keys and placeholders, and join.html has the English words", () => {

@@ -43,6 +43,7 @@ function staged({ token } = {}) {
     },
     pageUrl: "http://h/",
     fetch: async (url, options) => {
+      if (stage.isCut) throw new TypeError("Failed to fetch");
       const answer = answers[url.pathname](options);
       return { ok: answer !== null, status: 401, headers: new Headers(), text: async () => JSON.stringify(answer) };
     },
@@ -61,6 +62,23 @@ function staged({ token } = {}) {
   };
   return stage;
 }
+
+test("sessions that a replica closed in an orderly way are not lost, even if their first reconnects fail", async () => {
+  const { model, backend, passes } = staged();
+  await model.open();
+  model.start();
+  await passes(3_000);
+  backend.replaceLog();
+  for (let replica = 0; replica < 2; replica += 1) backend.crash(4_000);
+  await passes(3_000);
+  assert.ok(model.simulation.users.every(({ session }) => session.attempt > 1));
+  assert.deepEqual(model.run.crashes.losses, []);
+  await passes(8_000);
+  assert.ok(model.simulation.users.every(({ isLive }) => isLive));
+  backend.crash();
+  await passes(1_000);
+  assert.ok(model.run.crashes.losses.length > 0);
+});
 
 test("a run requested before the users are known begins once they are known, and survives a crash", async () => {
   const { model, passes, crashed, ...stage } = staged();
@@ -97,6 +115,16 @@ test("a stopped run keeps its numbers, a reset forgets them, and the next run be
   assert.deepEqual([model.record.ledger.acked, model.run.timeline.samples.length], [0, 0]);
   model.start();
   assert.deepEqual(model.run.timeline.marks.map(({ kind }) => kind), ["start"]);
+});
+
+test("the start of a run on an idle page requests the list of replicas", async () => {
+  const { model, passes, ...stage } = staged();
+  await model.open();
+  await passes(5_000);
+  model.start();
+  stage.replicas.push({ id: "be.3", state: "ready" });
+  await passes(1_500);
+  assert.equal(model.replicaWatch.replicas.length, 3);
 });
 
 test("changed settings apply to the current run and to chaos", async () => {
@@ -176,6 +204,50 @@ test("a crash request that waits for a token keeps its mode, even if another mod
   await new Promise((resolve) => setImmediate(resolve));
   assert.deepEqual(crashed, [{ replica: "be.1", mode: "hang" }]);
   assert.equal(lastOf(model.run.crashes).victim, "be.1");
+});
+
+test("a failed crash request is forgotten by a reset, by the next run, and once a replica is back", async () => {
+  const stage = staged({ token: "Bearer secret" });
+  const { model, passes } = stage;
+  const { crashRequests } = model;
+  await model.open();
+  for (const forget of [() => model.reset(), () => model.start()]) {
+    await model.crash({});
+    await model.crash({});
+    assert.deepEqual([crashRequests.waiting.by, crashRequests.failure.key], ["person", "crash.error.401"]);
+    forget();
+    assert.deepEqual([crashRequests.waiting, crashRequests.failure], [null, null]);
+  }
+  for (const failure of ["unreachable", "404"]) {
+    crashRequests.failure = { key: `crash.error.${failure}`, values: {} };
+    await passes(2_000);
+    assert.notEqual(crashRequests.failure, null, "a list without a change forgot the failure");
+    stage.replicas.push({ id: `be.${failure}`, state: "ready" });
+    await passes(2_000);
+    assert.equal(crashRequests.failure, null);
+  }
+  stage.isOnline = false;
+  stage.isCut = true;
+  await passes(5_000);
+  await model.crash({});
+  assert.notEqual(crashRequests.failure, null);
+  stage.isCut = false;
+  await passes(5_000);
+  assert.equal(crashRequests.failure, null);
+});
+
+test("an offline browser sends no crash request, unless the backend is on its own machine", async () => {
+  const stage = staged();
+  const { model, passes, crashed } = stage;
+  await model.open();
+  stage.isOnline = false;
+  await model.crash({});
+  assert.deepEqual([crashed.length, model.crashRequests.failure], [1, null]);
+  stage.isCut = true;
+  await passes(5_000);
+  assert.deepEqual(await model.crash({}), { outcome: "unanswered", request: null });
+  assert.equal(model.crashRequests.failure.key, "crash.error.offline");
+  assert.equal(model.run.crashes.incidents.length, 1);
 });
 
 test("the instructions for a restart of the backend match the chosen crash mode", async () => {

@@ -23,18 +23,23 @@ class Node {
   }
 }
 
-/** The load and the capacity that each meter shows to screen readers, after the cards of one replica were painted. */
-function metersOf(...replicas) {
+/** The nodes of the list after one replica was painted in each of these states. */
+function painted(...states) {
   const nodes = new Map();
   const byId = (id) => nodes.get(id) ?? nodes.set(id, new Node()).get(id);
   globalThis.document = { getElementById: byId, createElement: () => new Node() };
   const words = { translate: translator(ENGLISH), format: new Format("en"), hueOf: () => 0 };
   const view = new ReplicasView({ ...words, onCrash: () => {} });
-  for (const replica of replicas) {
+  for (const { isStale = false, age = 0, here = 0, ...replica } of states) {
     const ready = { id: "be.1", state: "ready", sessions: 4, smiles_per_second: 40, ...replica };
-    view.paint({ replicas: [ready], isStale: false, sessionsOn: new Map(), age: 0 });
+    view.paint({ replicas: [ready], isStale, sessionsOn: new Map([["be.1", here]]), age });
   }
-  const meters = byId("replicas").all.filter(({ attributes, hidden }) => attributes.role === "meter" && !hidden);
+  return byId("replicas").all;
+}
+
+/** The load and the capacity that each meter shows to screen readers, after the cards of one replica were painted. */
+function metersOf(...replicas) {
+  const meters = painted(...replicas).filter(({ attributes, hidden }) => attributes.role === "meter" && !hidden);
   return meters.map(({ attributes }) => [attributes["aria-valuenow"], attributes["aria-valuemax"]]);
 }
 
@@ -43,4 +48,20 @@ test("only a replica with a limit has a meter", () => {
   assert.deepEqual(metersOf({ capacity: 0 }), []);
   assert.deepEqual(metersOf({ capacity: 100 }, { capacity: 0 }), []);
   assert.deepEqual(metersOf({ capacity: 0 }, { capacity: 100 }), [["40", "100"]]);
+});
+
+test("the uptime grows until the list is outdated, then the age of the heartbeat grows", () => {
+  const textsOf = (state) => painted(state).map(({ textContent = "" }) => textContent);
+  const agesOf = (state) => textsOf(state).find((text) => text.includes("heartbeat"));
+  const alive = { uptime_ms: 120_000, heartbeat_age_ms: 400 };
+  assert.equal(agesOf({ ...alive, age: 3_000 }), "up 2 min 3 s · heartbeat 400 ms ago");
+  assert.equal(agesOf({ ...alive, age: 18_000, isStale: true }), "up 2 min 0 s · heartbeat 18.4 s ago");
+  assert.equal(agesOf({ ...alive, state: "lost", heartbeat_age_ms: 459_200 }), "heartbeat 7 min 39 s ago");
+});
+
+test("a replica has at least the sessions that this page has on it", () => {
+  const textsOf = (state) => painted({ capacity: 0, ...state }).map(({ textContent = "" }) => textContent);
+  const loadOf = (state) => textsOf(state).find((text) => text.includes("session"));
+  assert.equal(loadOf({ sessions: 0, here: 16 }), "40 smiles/s, no limit · 16 sessions");
+  assert.equal(loadOf({ sessions: 20, here: 16 }), "40 smiles/s, no limit · 20 sessions · 16 from this page");
 });

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 import { smileFrame } from "../js/client/protocol.js";
 import { SayControl } from "../js/say-control.js";
+import { ENGLISH } from "../js/words-en.js";
 import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 
 const page = readFileSync(new URL("../index.html", import.meta.url), "utf8");
@@ -48,6 +49,27 @@ test("a typed smile is stored, and the input is cleared", async () => {
   await passes(100);
   assert.equal(nodes["say-result"].textContent, "say.stored anna 1");
   assert.deepEqual([nodes["say-text"].value, backend.smiles[0].to], ["", "bruno"]);
+});
+
+test("a name may be typed with capitals", async () => {
+  const { backend, say, passes } = staged();
+  await say("anna", "@Bruno 😀");
+  await passes(100);
+  assert.equal(backend.smiles[0].to, "bruno");
+});
+
+test("a refusal that a person can correct is shown in the page's words", async () => {
+  const { sockets, say, passes, nodes } = staged();
+  await say("anna", "@bruno 😀");
+  await passes(100);
+  const [socket] = sockets;
+  for (const code of ["unknown_user", "not_a_smile", "bad_request", "other"]) {
+    socket.onSend = ({ id }) => socket.tell({ type: "error", code, message: "no", id, temporary: false });
+    await say("anna", "@nobody 😀");
+    const { textContent: key } = nodes["say-result"];
+    assert.equal(key, code === "other" ? "say.refused" : `say.refused.${code}`);
+    assert.ok(key in ENGLISH, `${key} has no words`);
+  }
 });
 
 test("text typed while a smile is unanswered is kept", async () => {

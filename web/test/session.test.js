@@ -5,7 +5,7 @@ import { DialQueue } from "../js/client/dial-queue.js";
 import {
   CONNECT_LIMIT_MS, POSTPONE_SPREAD_MS, SILENCE_ASK_MS, SILENCE_LIMIT_MS, STABLE_MS, Session, SessionState,
 } from "../js/client/session.js";
-import { FakeSocket, FakeTimers, welcome } from "./support.js";
+import { FakeSocket, FakeTimers, seededRandom, welcome } from "./support.js";
 
 function setUp({ random = () => 0.5 } = {}) {
   const timers = new FakeTimers();
@@ -343,4 +343,35 @@ test("a session that is postponed without a hint can still be hurried", () => {
   session.postpone(0);
   session.hurry();
   assert.ok(session.retryAt - timers.now() < 500);
+});
+
+test("in a browser, the sessions of a page connect on their first attempt, however slow the link", () => {
+  const timers = new FakeTimers();
+  const random = seededRandom(2);
+  const dialQueue = new DialQueue();
+  const sockets = [];
+  let connected = 0;
+  // A browser dials a socket once all earlier sockets are open or closed. A dial takes three round trips of 600 ms.
+  const dial = () => {
+    const socket = sockets.find(({ readyState }) => readyState === 0);
+    if (socket === undefined || socket.isDialled) return;
+    socket.isDialled = true;
+    timers.after(1_800, () => socket.readyState === 0 && socket.tell(welcome()));
+  };
+  const openSocket = (url) => {
+    sockets.push(new FakeSocket(url));
+    timers.after(0, dial);
+    return sockets.at(-1);
+  };
+  for (let user = 0; user < 10; user += 1) {
+    const welcomed = () => {
+      connected += 1;
+      session.stop();
+    };
+    const listener = { welcomed, broken: dial, stateChanged: () => {} };
+    const session = new Session({ urlFor: () => "ws://h/ws", openSocket, timers, random, dialQueue, listener });
+    session.start();
+  }
+  timers.advanceUntil(() => connected === 10);
+  assert.equal(sockets.length, 10, "a session gave up before its socket was open");
 });

@@ -56,6 +56,7 @@ test("a refused origin is shown first, and other refusals only while some sessio
   assert.match(ENGLISH["status.forbidden_origin"], /Host.*--allowed-origins \{origin\}/);
   assert.deepEqual(says({ refusal: "overloaded", sessions: 20, live: 18 }), ["refused", "doubt"]);
   assert.deepEqual(says({ refusal: "overloaded", sessions: 20, live: 20 }), ["live", "good"]);
+  assert.deepEqual(says({ refusal: "no_upgrade", sessions: 20 }), ["no_upgrade", "bad"]);
 });
 
 test("if storage is blocked or full, values are kept until the page is reloaded", () => {
@@ -165,6 +166,24 @@ test("each refused socket and the request of the diagnosis are counted under the
   timers.advance(DIAGNOSIS_GAP_MS);
   await fails(SUSPICIOUS_ATTEMPTS);
   assert.equal(counted.length, 13, "the socket before the unanswered diagnosis was counted, or a later socket was not");
+});
+
+test("refused sockets without a cause point to a proxy, unless a session has been welcomed before", async () => {
+  const causeAfter = async (...steps) => {
+    const { timers, diagnosis, fails } = diagnosed(null);
+    for (const step of steps) {
+      if (step === "welcomed") diagnosis.welcomed();
+      else await fails(SUSPICIOUS_ATTEMPTS, { isRefusal: step === "refused" });
+      timers.advance(DIAGNOSIS_GAP_MS);
+    }
+    return diagnosis.cause?.code ?? null;
+  };
+  assert.equal(await causeAfter("refused"), null);
+  assert.equal(await causeAfter("refused", "refused"), "no_upgrade");
+  assert.equal(await causeAfter("refused", "refused", "refused"), "no_upgrade");
+  assert.equal(await causeAfter("late", "late"), null, "a slow handshake counted as a refusal");
+  assert.equal(await causeAfter("welcomed", "refused", "refused"), null);
+  assert.equal(await causeAfter("refused", "refused", "welcomed"), null);
 });
 
 test("refusals are counted even if one request in between passes the rate limit", async () => {

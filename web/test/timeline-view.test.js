@@ -21,10 +21,11 @@ class Node {
 }
 
 /** A timeline with one sample a second, from and to these seconds. */
-function running(from, to, before = NO_TIMELINE) {
+function running(from, to, before = NO_TIMELINE, replicas = () => []) {
   let timeline = before;
   for (let second = from; second <= to; second += 1) {
-    timeline = sampled(timeline, { at: 1_000 * second, successes: 100 * second, overloads: 0, replicas: [] });
+    const totals = { successes: 100 * second, overloads: 0 };
+    timeline = sampled(timeline, { at: 1_000 * second, ...totals, replicas: replicas(second) });
   }
   return timeline;
 }
@@ -120,4 +121,13 @@ test("the cursor stays in the plot when the page becomes narrow, and disappears 
   assert.deepEqual(view.cursor, { now: -90, least: -90, isInside: true });
   view.paint(NO_TIMELINE);
   assert.deepEqual([view.hasLine, view.cursor.now, view.text], [false, 0, "Nothing has happened yet."]);
+});
+
+test("the reading names a lost replica only if the replica has a lane", () => {
+  const view = shown({ width: 900 });
+  const replica = (id, state, sessions = 0) => ({ id, state, sessions });
+  const stateAt = (second) => (second < 5 ? "ready" : "lost");
+  const replicas = (second) => [replica("be.0", "lost"), replica("be.1", stateAt(second)), replica("be.2", "ready", 20)];
+  view.paint(running(0, 10, NO_TIMELINE, replicas));
+  assert.equal(view.text, "now · 100.0 successes/s · 0.0 overload errors/s · be.1: lost · be.2: 20");
 });

@@ -93,6 +93,13 @@ test("each replica within the span has a lane, the oldest first", () => {
   assert.deepEqual(lanesOf(crashed, [60_000, 100_000]), ["be.2"]);
 });
 
+test("a replica that was lost before the span has no lane", () => {
+  const stateAt = (second) => (second < 50 ? "ready" : "lost");
+  const old = running(100, { replicas: (second) => [replica("be.1", stateAt(second)), replica("be.0", "lost")] });
+  assert.deepEqual(lanesOf(old, [0, 100_000]), ["be.1"]);
+  assert.deepEqual(lanesOf(old, [60_000, 100_000]), []);
+});
+
 test("past the maximum, the lanes of replicas that left first are dropped, but not those of present replicas", () => {
   const generation = (second) => Math.floor(second / 10);
   const chaotic = running(100, { replicas: (second) => [replica("be.0"), replica(`be.${1 + generation(second)}`)] });

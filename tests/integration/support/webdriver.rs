@@ -101,7 +101,7 @@ impl Browser {
 
     pub(crate) async fn number(&self, id: &str) -> u64 {
         let text = self.text(id).await;
-        text.parse().unwrap_or_else(|_| panic!("#{id} showed no number: {text:?}"))
+        text.replace(',', "").parse().unwrap_or_else(|_| panic!("#{id} showed no number: {text:?}"))
     }
 
     pub(crate) async fn click(&self, id: &str) {

@@ -1,13 +1,14 @@
-// Limits the number of sessions that connect at the same time. When a page opens dozens of WebSockets at once, browsers
-// delay them by seconds; a few at a time connect much sooner.
+// Limits the number of sessions that connect at the same time. A browser dials only one WebSocket of a host at a time.
+// The time limit of a session would also count the time for which the session's socket waits for other sockets.
 
-const DIAL_LIMIT = 6;
+const DIAL_LIMIT = 1;
 
 export class DialQueue {
   #limit;
   #running = 0;
   #waiting = [];
 
+  /** Sockets of Node.js do not wait for each other, so there a higher `limit` connects many sessions sooner. */
   constructor({ limit = DIAL_LIMIT } = {}) {
     this.#limit = limit;
   }

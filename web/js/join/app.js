@@ -7,13 +7,16 @@ import { whyRefused } from "../client/refused.js";
 import { SessionState } from "../client/session.js";
 import { PageTimers } from "../client/timers.js";
 import { byId, element, setData, setText } from "../dom.js";
+import { TabStorage } from "../storage.js";
 import { Lines } from "./lines.js";
 import { SIMULATED, presetReceiver, takeSeat } from "./seat.js";
+import { Unsent } from "./unsent.js";
 import { keyOfRefusal, languageOf, say } from "./words.js";
 
 const FACES = ["😀", "😂", "😍", "😎", "🥳", "🤔", "😴", "😱", "🤗", "🥰", "🙈", "❤️"];
 const REMEMBERED = "smilingchat.seat";
 const RETRY_MS = 2_000;
+const ID_RADIX = 36;
 /** The number of failed attempts before a diagnosis: a quick restart of the backend needs none. */
 const CAUSE_AFTER = 3;
 const MOODS = { [SessionState.LIVE]: "good", [SessionState.STOPPED]: "bad", [SessionState.FAILED]: "bad" };
@@ -27,6 +30,7 @@ const backend = new Backend({ pageUrl: page, timers, fetch: (url, options) => fe
 
 let lines = null;
 let seat = null;
+let unsent = null;
 let users = [];
 let hasChosen = false;
 let faceOf = new Map();
@@ -50,6 +54,8 @@ async function join() {
   byId("chat").hidden = false;
   showSession(client);
   paint();
+  unsent = new Unsent({ storage: new TabStorage(() => sessionStorage), user: client.user });
+  for (const smile of unsent.all) send(smile);
 }
 
 function showRefusal(refusal) {
@@ -170,16 +176,23 @@ function showLine(line) {
   setText(item.lastChild, words(line.state, line));
 }
 
-async function smileAt(to, face) {
+function smileAt(to, smile) {
   hasChosen = true;
-  const line = lines.say(to, face);
+  const id = Array.from(crypto.getRandomValues(new Uint32Array(3)), (word) => word.toString(ID_RADIX)).join("");
+  unsent.keep({ id, to, smile });
+  send({ id, to, smile });
+}
+
+async function send({ id, to, smile }) {
+  const line = lines.say(to, smile);
   paint();
   try {
-    const { offset } = await seat.client.smile(to, face);
+    const { offset } = await seat.client.smile(to, smile, id);
     lines.stored(line, offset);
   } catch {
     lines.refused(line);
   }
+  unsent.settle(id);
   paint();
 }
 

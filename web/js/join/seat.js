@@ -26,11 +26,12 @@ export async function takeSeat({ users, remembered, day, random, open }) {
   const id = seatId(day);
   const simulated = users.slice(0, SIMULATED);
   const free = shuffled(users.slice(SIMULATED), random).map(({ name }) => ({ user: name }));
-  const known = users.some(({ name }) => name === remembered?.user);
+  const known = free.some(({ user }) => user === remembered?.user);
   const others = free.filter(({ user }) => user !== remembered?.user);
   for (const seat of known ? [remembered, ...others] : others) {
     const { user } = seat;
-    const { host, word } = seat.id === id ? seat : { host: pick(simulated, random).name, word: randomWord(random) };
+    const isClaimed = seat.id === id && simulated.some(({ name }) => name === seat.host) && isWord(seat.word);
+    const { host, word } = isClaimed ? seat : { host: pick(simulated, random).name, word: randomWord(random) };
     const client = open(user);
     if (await isTaken({ client, id, host, word })) return { user, host, word, id, client };
     client.stop();
@@ -51,6 +52,12 @@ async function isTaken({ client, id, host, word }) {
   const { offset } = await client.smile(host, word, id);
   const { smiles } = await client.history(host, { before: offset + 1, limit: 1 });
   return smiles.some((stored) => stored.id === id && stored.smile === word);
+}
+
+// The browser's storage may hold anything.
+function isWord(word) {
+  const faces = typeof word === "string" ? [...word] : [];
+  return faces.length === WORD_LENGTH && faces.every((face) => WORDS.includes(face));
 }
 
 function randomWord(random) {
