@@ -126,6 +126,25 @@ async fn four_replicas_fit_on_one_screen_after_a_crash_in_italian() {
     four_replicas_fit_on_one_screen("it").await;
 }
 
+const WATCH_SHIFTS: &str = "window.shifts = [];
+    const named = ({ node }) => node?.id || node?.className || String(node);
+    new PerformanceObserver((list) => {
+        for (const { sources } of list.getEntries()) window.shifts.push(...Array.from(sources, named));
+    }).observe({ type: 'layout-shift' })";
+
+#[tokio::test]
+async fn smiles_do_not_move_the_layout() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = open_page("en", &server).await;
+    browser.view(1280, 720).await;
+    start_conversations(&browser, 15).await;
+    until_above(&browser, "successes", 100).await;
+    browser.run(WATCH_SHIFTS, &json!([])).await;
+    until_above(&browser, "successes", 300).await;
+    assert_eq!(browser.run("return window.shifts", &json!([])).await, json!([]));
+}
+
 #[tokio::test]
 async fn a_thumb_reaches_the_buttons() {
     let folder = tempfile::tempdir().expect("a directory");

@@ -144,7 +144,7 @@ export const ENGLISH = {
   "ledger.unverified": "unverified",
   "ledger.verdict.idle": "Nothing sent yet.",
   "ledger.verdict.good": "Every acked smile was delivered, once and in order.",
-  "ledger.verdict.open": "Nothing lost, duplicated or out of order so far; {n} in flight.",
+  "ledger.verdict.open": "Nothing lost, duplicated or out of order so far.",
   "ledger.verdict.cut_off": "Nothing lost, duplicated or out of order; {n} acked smiles were in flight at the stop.",
   "ledger.verdict.cut_off.one": "Nothing lost, duplicated or out of order; {n} acked smile was in flight at the stop.",
   "ledger.verdict.unverified": "{n} smiles cannot be verified: a session resumed with a gap.",

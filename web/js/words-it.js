@@ -139,7 +139,7 @@ export const ITALIAN = {
   "ledger.unverified": "non verificati",
   "ledger.verdict.idle": "Non è ancora stato inviato nulla.",
   "ledger.verdict.good": "Ogni sorriso confermato è stato consegnato, una volta sola e in ordine.",
-  "ledger.verdict.open": "Finora nulla di perso, duplicato o fuori ordine; {n} in viaggio.",
+  "ledger.verdict.open": "Finora nulla di perso, duplicato o fuori ordine.",
   "ledger.verdict.cut_off": "Nulla di perso, duplicato o fuori ordine; {n} confermati erano ancora in viaggio all'arresto.",
   "ledger.verdict.cut_off.one": "Nulla di perso, duplicato o fuori ordine; {n} confermato era ancora in viaggio all'arresto.",
   "ledger.verdict.unverified": "{n} sorrisi non sono verificabili: una sessione è ripresa con una lacuna.",
