@@ -189,7 +189,7 @@ async fn nothing_moves_with_reduced_motion() {
 /// The selected elements whose content is more than a pixel wider than the element. Elements up to a pixel wide do not
 /// count: they are for screen readers only.
 const CUT_OFF: &str =
-    "const nodes = document.querySelectorAll('html, .badge, .badge *, .panel, .field, button, dt, dd, .card .name');
+    "const nodes = document.querySelectorAll('html, .badge, .badge *, .panel, .field, button, dt, dd, .card, .card .name');
     return [...nodes].filter((node) => node.clientWidth > 1 && node.scrollWidth > node.clientWidth + 1)
         .map((node) => node.outerHTML.slice(0, 100))";
 
@@ -210,7 +210,7 @@ async fn enlarged_text_has_room_on_every_screen() {
     for language in ["en", "it"] {
         let browser = open_page(language, &server).await;
         start_conversations(&browser, 30).await;
-        for (width, height) in [(1440, 900), (1024, 768), (390, 844)] {
+        for (width, height) in [(1440, 900), (1280, 720), (1024, 768), (390, 844), (375, 667)] {
             browser.view(width, height).await;
             for size in [16, 24] {
                 let resize = "document.documentElement.style.setProperty('font-size', `${arguments[0]}px`);
