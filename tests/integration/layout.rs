@@ -239,7 +239,7 @@ async fn text_of_twice_the_usual_size_has_room() {
         browser.load(&format!("http://{}/", server.address)).await;
         start_conversations(&browser, 30).await;
         until_above(&browser, "successes", 100).await;
-        for (width, height) in [(1440, 900), (390, 844)] {
+        for (width, height) in [(1440, 900), (390, 844), (320, 640)] {
             browser.view(width, height).await;
             assert_eq!(
                 browser.run(CUT_OFF, &json!([])).await,
