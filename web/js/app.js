@@ -116,6 +116,7 @@ const controls = new Controls({
     picture: () => withLater(({ savePicture }) => {
       savePicture(model.record, { translate, format, language, look: views.look() });
     }),
+    code: () => withLater(({ showCode }) => showCode(translate)),
     changed: shown((settings) => model.change(settings)),
     said,
   },

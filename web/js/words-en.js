@@ -54,6 +54,7 @@ export const ENGLISH = {
   "chaos.ended.lost": "Ended after {n} crashes: a promise was broken",
   "chaos.ended.lost.one": "Ended after {n} crash: a promise was broken",
   "controls.chaos": "Chaos on or off",
+  "controls.code": "Large code for phones",
   "controls.help": "This help",
   "help.open": "Help and keyboard shortcuts",
   "help.title": "Keyboard shortcuts",

@@ -49,6 +49,7 @@ export const ITALIAN = {
   "chaos.ended.refused": "Finito dopo {n} crash: richiesta rifiutata",
   "chaos.ended.lost": "Finito dopo {n} crash: una promessa è stata infranta",
   "controls.chaos": "Caos sì o no",
+  "controls.code": "Codice grande per i telefoni",
   "controls.help": "Questo aiuto",
   "help.open": "Aiuto e scorciatoie da tastiera",
   "help.title": "Scorciatoie da tastiera",
