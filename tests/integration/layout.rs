@@ -95,6 +95,8 @@ async fn four_replicas_fit_on_one_screen(language: &str) {
     browser.view(1440, 900).await;
 
     browser.click("crash").await;
+    let recovered = async |lines| browser.count(".recovery:not([hidden])").await == lines;
+    eventually("a line says that all lost sessions are live again", async || recovered(1).await).await;
     let crashed = "#replicas [data-state=lost]";
     eventually("the page shows the crash", async || browser.count(crashed).await == 1).await;
     let mut dead = None;
@@ -111,6 +113,7 @@ async fn four_replicas_fit_on_one_screen(language: &str) {
         fit(&browser, 900.0, what).await;
     }
     if language == "en" {
+        eventually("the line is gone", async || recovered(0).await).await;
         picture(&browser, "crash.png").await;
     }
     fit_on_a_projector(&browser).await;

@@ -72,7 +72,7 @@ function withLater(use) {
   return import("./later.js").then(
     (later) => {
       if (!hasLater) {
-        views.showCrashes(later.CrashesView);
+        views.complete(later);
         new later.SayControl({ translate, page: pageUrl, timers, dialQueue });
       }
       hasLater = true;

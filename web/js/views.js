@@ -7,6 +7,7 @@ import { newsOf } from "./crash-news.js";
 import { lastOf } from "./crashes.js";
 import { byId, setData, setText } from "./dom.js";
 import { Hues } from "./hues.js";
+import { verdictOf } from "./ledger.js";
 import { PlatformView } from "./platform-view.js";
 import { ReplicasView } from "./replicas-view.js";
 import { statusOf } from "./status.js";
@@ -15,7 +16,7 @@ import { TimelineView } from "./timeline-view.js";
 /**
  * Returns the functions that paint the page. `mark(conversation)` marks a conversation for the next paint, and `list()`
  * adds and removes cards. `paint(now)` and `paintMore(now, cost)` paint a part, and return whether anything is left for
- * the next frame. `look()` is for the picture of the run. `showCrashes(CrashesView)` adds the panel of crashes, and
+ * the next frame. `look()` is for the picture of the run. `complete(later)` adds the views of `later.js`, and
  * `onCrash()` requests this after each change of the crashes. `onChange()` requests a repaint, and `withLater(use)`
  * calls `use` with the code of `later.js`.
  */
@@ -29,6 +30,7 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
   const replicasView = new ReplicasView({ ...words, onCrash: (replica) => model.crash({ replica }) });
   const conversationsView = new ConversationsView({ ...words, onOpen: openThread });
   let crashesView = null;
+  let recoveryView = null;
   let incidents = null;
   let threadView = null;
 
@@ -55,7 +57,9 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
     announcer.tell("revival", isGone ? revival.key : "", isGone ? byId("revival").textContent.trim() : "");
   }
 
-  function paintCrashes(crashes) {
+  function paintCrashes(crashes, now) {
+    const [, , mood] = verdictOf(model.simulation.ledger.totals, model.simulation);
+    recoveryView?.paint({ incident: lastOf(crashes), isClean: mood === "good", now });
     if (crashesView !== null) crashesView.paint(crashes);
     else if (crashes.incidents.length > 0 && crashes.incidents !== incidents) onCrash();
     ({ incidents } = crashes);
@@ -78,7 +82,7 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
       paintStatus(now);
       paintPlatform(now);
       crashControlsView.paint({ chaos, crashRequests, now });
-      paintCrashes(run.crashes);
+      paintCrashes(run.crashes, now);
       announce();
     },
   ];
@@ -109,8 +113,9 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
       return false;
     },
     paintMore,
-    showCrashes(CrashesView) {
+    complete({ CrashesView, RecoveryView }) {
       crashesView = new CrashesView(words);
+      recoveryView = new RecoveryView(words);
       onChange();
     },
     look: () => timelineView.look(),

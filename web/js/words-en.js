@@ -124,6 +124,8 @@ export const ENGLISH = {
   "incident.sessions_resumed.one": "the lost session is live again",
   "incident.replica_lost": "{replica} is no longer ready",
   "incident.replica_back": "replacement {replica} is ready",
+  "incident.recovered": "{n} sessions back in {time}, 0 smiles lost",
+  "incident.recovered.one": "{n} session back in {time}, 0 smiles lost",
   "incident.progress": "{done} of {n} lost sessions are live again",
   "badge.successes": "Successes",
   "badge.overloads": "Overload errors",

@@ -119,6 +119,8 @@ export const ITALIAN = {
   "incident.sessions_resumed.one": "la sessione è di nuovo attiva",
   "incident.replica_lost": "{replica} non è più pronta",
   "incident.replica_back": "{replica} è pronta al suo posto",
+  "incident.recovered": "{n} sessioni riprese in {time}, 0 sorrisi persi",
+  "incident.recovered.one": "{n} sessione ripresa in {time}, 0 sorrisi persi",
   "incident.progress": "{done} sessioni su {n} sono di nuovo attive",
   "badge.successes": "Successi",
   "badge.overloads": "Errori di sovraccarico",
