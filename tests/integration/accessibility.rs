@@ -1,4 +1,4 @@
-//! Accessibility, as axe-core judges it: six states of the page and one of join.html, at three screen sizes, in both
+//! Accessibility, as axe-core judges it: seven states of the page and one of join.html, at three screen sizes, in both
 //! languages and both colour schemes.
 
 use serde_json::json;
@@ -55,6 +55,10 @@ async fn every_state_is_accessible(language: &str) {
     browser.click("help-open").await;
     assert_accessible(&browser, "help").await;
     browser.click("help-close").await;
+    browser.click("code").await;
+    eventually("the dialog shows the code", async || browser.count("dialog[open] img:not([hidden])").await == 1).await;
+    assert_accessible(&browser, "code").await;
+    browser.run("document.querySelector('dialog[open] button').click()", &json!([])).await;
 
     start_conversations(&browser, 2).await;
     until_above(&browser, "successes", 20).await;

@@ -86,6 +86,16 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
         browser.text("join-local").await.contains("Phones cannot reach"),
         "the page did not warn that phones cannot reach 127.0.0.1"
     );
+    let press = "(document.querySelector('dialog[open]') ?? document.body).dispatchEvent(
+        new KeyboardEvent('keydown', { key: 'q', bubbles: true }))";
+    browser.run(press, &json!([])).await;
+    eventually("the code fills the screen", async || browser.count("dialog[open] img:not([hidden])").await == 1).await;
+    let large = "const { width, height } = document.querySelector('dialog[open]').getBoundingClientRect();
+        return [width === innerWidth, height === innerHeight, document.querySelector('dialog[open] strong').textContent]";
+    let short = address.trim_start_matches("http://");
+    assert_eq!(browser.run(large, &json!([])).await, json!([true, true, short]));
+    browser.run(press, &json!([])).await;
+    assert_eq!(browser.count("dialog[open]").await, 0);
     eventually("the conversations run", async || browser.number("successes").await > 20).await;
 
     // Each host name has its own storage, so the tab on `localhost` acts as another phone.

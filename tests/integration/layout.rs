@@ -95,6 +95,8 @@ async fn four_replicas_fit_on_one_screen(language: &str) {
     browser.view(1440, 900).await;
 
     browser.click("crash").await;
+    let recovered = async |lines| browser.count(".recovery:not([hidden])").await == lines;
+    eventually("a line says that all lost sessions are live again", async || recovered(1).await).await;
     let crashed = "#replicas [data-state=lost]";
     eventually("the page shows the crash", async || browser.count(crashed).await == 1).await;
     let mut dead = None;
@@ -111,6 +113,7 @@ async fn four_replicas_fit_on_one_screen(language: &str) {
         fit(&browser, 900.0, what).await;
     }
     if language == "en" {
+        eventually("the line is gone", async || recovered(0).await).await;
         picture(&browser, "crash.png").await;
     }
     fit_on_a_projector(&browser).await;
@@ -124,6 +127,25 @@ async fn four_replicas_fit_on_one_screen_after_a_crash_in_english() {
 #[tokio::test]
 async fn four_replicas_fit_on_one_screen_after_a_crash_in_italian() {
     four_replicas_fit_on_one_screen("it").await;
+}
+
+const WATCH_SHIFTS: &str = "window.shifts = [];
+    const named = ({ node }) => node?.id || node?.className || String(node);
+    new PerformanceObserver((list) => {
+        for (const { sources } of list.getEntries()) window.shifts.push(...Array.from(sources, named));
+    }).observe({ type: 'layout-shift' })";
+
+#[tokio::test]
+async fn smiles_do_not_move_the_layout() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = open_page("en", &server).await;
+    browser.view(1280, 720).await;
+    start_conversations(&browser, 15).await;
+    until_above(&browser, "successes", 100).await;
+    browser.run(WATCH_SHIFTS, &json!([])).await;
+    until_above(&browser, "successes", 300).await;
+    assert_eq!(browser.run("return window.shifts", &json!([])).await, json!([]));
 }
 
 #[tokio::test]
@@ -170,7 +192,7 @@ async fn nothing_moves_with_reduced_motion() {
 /// The selected elements whose content is more than a pixel wider than the element. Elements up to a pixel wide do not
 /// count: they are for screen readers only.
 const CUT_OFF: &str =
-    "const nodes = document.querySelectorAll('html, .badge, .badge *, .panel, .field, button, dt, dd, .card .name');
+    "const nodes = document.querySelectorAll('html, .badge, .badge *, .panel, .field, button, dt, dd, .card, .card .name');
     return [...nodes].filter((node) => node.clientWidth > 1 && node.scrollWidth > node.clientWidth + 1)
         .map((node) => node.outerHTML.slice(0, 100))";
 
@@ -191,7 +213,7 @@ async fn enlarged_text_has_room_on_every_screen() {
     for language in ["en", "it"] {
         let browser = open_page(language, &server).await;
         start_conversations(&browser, 30).await;
-        for (width, height) in [(1440, 900), (1024, 768), (390, 844)] {
+        for (width, height) in [(1440, 900), (1280, 720), (1024, 768), (390, 844), (375, 667)] {
             browser.view(width, height).await;
             for size in [16, 24] {
                 let resize = "document.documentElement.style.setProperty('font-size', `${arguments[0]}px`);
@@ -220,7 +242,7 @@ async fn text_of_twice_the_usual_size_has_room() {
         browser.load(&format!("http://{}/", server.address)).await;
         start_conversations(&browser, 30).await;
         until_above(&browser, "successes", 100).await;
-        for (width, height) in [(1440, 900), (390, 844)] {
+        for (width, height) in [(1440, 900), (390, 844), (320, 640)] {
             browser.view(width, height).await;
             assert_eq!(
                 browser.run(CUT_OFF, &json!([])).await,

@@ -72,7 +72,7 @@ function withLater(use) {
   return import("./later.js").then(
     (later) => {
       if (!hasLater) {
-        views.showMore(later);
+        views.complete(later);
         new later.SayControl({ translate, page: pageUrl, timers, dialQueue });
       }
       hasLater = true;
@@ -116,6 +116,7 @@ const controls = new Controls({
     picture: () => withLater(({ savePicture }) => {
       savePicture(model.record, { translate, format, language, look: views.look() });
     }),
+    code: () => withLater(({ showCode }) => showCode(translate)),
     changed: shown((settings) => model.change(settings)),
     said,
   },

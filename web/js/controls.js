@@ -62,7 +62,7 @@ export class Controls {
     for (const control of [this.#conversations, this.#rate, this.#seed, this.#mode, this.#chaosEvery]) {
       control.addEventListener("change", () => this.#changed());
     }
-    for (const name of ["start", "stop", "reset", "json", "picture"]) {
+    for (const name of ["start", "stop", "reset", "json", "picture", "code"]) {
       byId(name).addEventListener("click", () => this.#actions[name]());
     }
     byId("crash").addEventListener("click", () => this.#actions.crash());

@@ -56,7 +56,7 @@ export class CountersView {
       setText(value, this.#format.count(totals[field]));
       setData(row, "zero", totals[field] === 0 ? "yes" : "no");
     }
-    const [key, values, mood] = verdictOf(totals);
+    const [key, values, mood] = verdictOf(totals, simulation);
     setText(this.#verdict, this.#translate(key, values));
     setData(this.#verdict, "mood", mood);
     setText(this.#notes, this.#noteTexts(totals, counters, simulation.missedBeats).join(" · "));

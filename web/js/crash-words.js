@@ -5,8 +5,8 @@ import { stepText } from "./crash-news.js";
 import { spread } from "./crashes.js";
 import { figuresOf, stepsOf } from "./incident.js";
 
+const SECOND_MS = 1_000;
 const TIMES = ["seenAfter", "resumedAfter", "replacedAfter"];
-const FIGURES = ["best", "median", "worst"];
 
 export class CrashWords {
   #translate;
@@ -38,14 +38,11 @@ export class CrashWords {
     return this.#translate("crashes.earlier", { n });
   }
 
-  /** The rows for best, median and worst, each as [name, seen after, resumed after, replaced after]. */
+  /** The best, median and worst times, as [names, seen after, resumed after, replaced after]. */
   figuresOf(incidents) {
     const figures = incidents.map(figuresOf);
     const spreads = TIMES.map((time) => spread(figures.map((each) => each[time])));
-    return FIGURES.map((figure) => [
-      this.#translate(`crash.${figure}`),
-      ...spreads.map((times) => this.#time(times?.[figure] ?? null)),
-    ]);
+    return [this.#translate("crash.spread"), ...spreads.map((times) => this.#times(times))];
   }
 
   #cells(incident, number) {
@@ -61,6 +58,15 @@ export class CrashWords {
       this.#time(resumedAfter),
       this.#time(replacedAfter),
     ];
+  }
+
+  // The times share one unit, so that they fit on a line of a narrow column.
+  #times(spread) {
+    if (spread === null) return this.#time(null);
+    const inSeconds = Math.round(spread.worst) >= SECOND_MS;
+    const number = (time) => (inSeconds ? this.#format.rate(time / SECOND_MS) : this.#format.count(time));
+    const times = [spread.best, spread.median, spread.worst].map(number);
+    return `${times.join(" · ")}\u00a0${inSeconds ? "s" : "ms"}`;
   }
 
   #time(milliseconds) {

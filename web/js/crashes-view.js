@@ -32,7 +32,7 @@ export class CrashesView {
     const left = crashes.incidents.length - rows.length;
     if (left > 0) rows.push(element("tr", "", spanning("td", this.#words.restOf(left), COLUMNS)));
     this.#body.replaceChildren(...rows);
-    this.#foot.replaceChildren(...this.#words.figuresOf(crashes.incidents).map(figures));
+    this.#foot.replaceChildren(figures(this.#words.figuresOf(crashes.incidents)));
   }
 }
 

@@ -1,6 +1,6 @@
 // The keyboard shortcuts, and the key presses that trigger no action.
 
-export const SHORTCUTS = Object.freeze({ s: "start", x: "stop", c: "crash", k: "chaos", r: "reset", l: "link", j: "json", p: "picture" });
+export const SHORTCUTS = Object.freeze({ s: "start", x: "stop", c: "crash", k: "chaos", r: "reset", l: "link", j: "json", p: "picture", q: "code" });
 export const HELP_KEY = "?";
 
 const TYPING = "input:not([type=range], [type=checkbox]), select, textarea, dialog";

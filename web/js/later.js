@@ -2,7 +2,9 @@
 
 export { CrashControlsView } from "./crash-controls-view.js";
 export { CrashesView } from "./crashes-view.js";
+export { showCode } from "./code-dialog.js";
 export { saveJson, savePicture } from "./downloads.js";
+export { RecoveryView } from "./recovery-view.js";
 export { SayControl } from "./say-control.js";
 export { ThreadView } from "./thread-view.js";
 export { TimelineTable } from "./timeline-table.js";

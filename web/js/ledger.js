@@ -26,13 +26,16 @@ function emptyTotals() {
 
 const keyOf = (sender, id) => `${sender}/${id}`;
 
-/** The verdict on the totals: [dictionary key, values, mood]. */
-export function verdictOf(totals) {
-  const { sent, lost, duplicated, reordered, unverified, inFlight, cutOffAcked } = totals;
+/**
+ * The verdict on the totals: [dictionary key, values, mood]. During a run, `isRunning` keeps the sentence open, since it
+ * would otherwise change several times a second.
+ */
+export function verdictOf(totals, { isRunning }) {
+  const { sent, lost, duplicated, reordered, unverified, cutOffAcked } = totals;
   if (lost + duplicated + reordered > 0) return ["ledger.verdict.bad", { lost, duplicated, reordered }, "bad"];
   if (unverified > 0) return ["ledger.verdict.unverified", { n: unverified }, "doubt"];
   if (sent === 0) return ["ledger.verdict.idle", {}, "calm"];
-  if (inFlight > 0) return ["ledger.verdict.open", { n: inFlight }, "good"];
+  if (isRunning) return ["ledger.verdict.open", {}, "good"];
   if (cutOffAcked > 0) return ["ledger.verdict.cut_off", { n: cutOffAcked }, "good"];
   return ["ledger.verdict.good", {}, "good"];
 }

@@ -230,8 +230,9 @@ export class Model {
   }
 
   get record() {
-    const { ledger, counters } = this.simulation;
-    return { settings: this.#usedSettings, ...this.run, ledger: ledger.totals, overloads: counters.overloadCauses };
+    const { ledger, counters, isRunning } = this.simulation;
+    const overloads = counters.overloadCauses;
+    return { settings: this.#usedSettings, ...this.run, isRunning, ledger: ledger.totals, overloads };
   }
 
   /** Applies one of the run's functions to an event that happens now. */

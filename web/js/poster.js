@@ -13,9 +13,10 @@ const FACTS = [["sent", "acked", "delivered"], ["lost", "duplicated", "reordered
 const COLUMNS = ["replica", "mode", "by", "seen", "sessions", "resumed", "replaced"];
 
 /** The contents of the picture, from `Model.record`; `recordedAt` is a `Date`. */
-export function posterOf({ settings, timeline, crashes, ledger, overloads, recordedAt }, { translate, format, language }) {
+export function posterOf(run, { translate, format, language }) {
+  const { settings, timeline, crashes, ledger, overloads, isRunning, recordedAt } = run;
   const turnedAway = overloads.reduce((sum, [, n]) => sum + n, 0);
-  const [key, values] = verdictOf(ledger);
+  const [key, values] = verdictOf(ledger, { isRunning });
   const numbers = (names) => names.map((name) => `${translate(`ledger.${name}`)} ${format.count(ledger[name])}`).join(" · ");
   const { incidents } = crashes;
   const head = ["#", ...COLUMNS.map((column) => translate(`crashes.${column}`))];

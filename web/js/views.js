@@ -6,6 +6,7 @@ import { newsOf } from "./crash-news.js";
 import { lastOf } from "./crashes.js";
 import { byId, setData, setText } from "./dom.js";
 import { Hues } from "./hues.js";
+import { verdictOf } from "./ledger.js";
 import { PlatformView } from "./platform-view.js";
 import { ReplicasView } from "./replicas-view.js";
 import { statusOf } from "./status.js";
@@ -14,9 +15,9 @@ import { TimelineView } from "./timeline-view.js";
 /**
  * Returns the functions that paint the page. `mark(conversation)` marks a conversation for the next paint, and `list()`
  * adds and removes cards. `paint(now)` and `paintMore(now, cost)` paint a part, and return whether anything is left for
- * the next frame. `look()` is for the picture of the run. `showMore(later)` adds the state of the crash controls,
- * the panel of crashes and the table of the timeline; `onCrash()` requests this after each change of the crashes.
- * `onChange()` requests a repaint, and `withLater(use)` calls `use` with the code of `later.js`.
+ * the next frame. `look()` is for the picture of the run. `complete(later)` adds the views of `later.js`, and
+ * `onCrash()` requests this after each change of the crashes. `onChange()` requests a repaint, and `withLater(use)`
+ * calls `use` with the code of `later.js`.
  */
 export function viewsOf({ model, translate, format, announcer, withLater, onCrash, onChange }) {
   const hues = new Hues();
@@ -28,6 +29,7 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
   const conversationsView = new ConversationsView({ ...words, onOpen: openThread });
   let crashControlsView = null;
   let crashesView = null;
+  let recoveryView = null;
   let incidents = null;
   let threadView = null;
 
@@ -54,7 +56,9 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
     announcer.tell("revival", isGone ? revival.key : "", isGone ? byId("revival").textContent.trim() : "");
   }
 
-  function paintCrashes(crashes) {
+  function paintCrashes(crashes, now) {
+    const [, , mood] = verdictOf(model.simulation.ledger.totals, model.simulation);
+    recoveryView?.paint({ incident: lastOf(crashes), isClean: mood === "good", now });
     if (crashesView !== null) crashesView.paint(crashes);
     else if (crashes.incidents.length > 0 && crashes.incidents !== incidents) onCrash();
     ({ incidents } = crashes);
@@ -77,7 +81,7 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
       paintStatus(now);
       paintPlatform(now);
       crashControlsView?.paint({ chaos, crashRequests, now });
-      paintCrashes(run.crashes);
+      paintCrashes(run.crashes, now);
       announce();
     },
   ];
@@ -108,9 +112,10 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
       return false;
     },
     paintMore,
-    showMore({ CrashControlsView, CrashesView, TimelineTable }) {
+    complete({ CrashControlsView, CrashesView, RecoveryView, TimelineTable }) {
       crashControlsView = new CrashControlsView({ ...words, onToken: (token) => model.giveToken(token) });
       crashesView = new CrashesView(words);
+      recoveryView = new RecoveryView(words);
       timelineView.showTable(new TimelineTable());
       onChange();
     },

@@ -57,7 +57,7 @@ test("each shortcut works in either case, and only the help works while shortcut
     assert.equal(wishOf(pressed(key), { isOff: true }), null);
   }
   assert.equal(wishOf(pressed("?"), { isOff: true }), "help");
-  assert.equal(wishOf(pressed("q"), { isOff: false }), null);
+  assert.equal(wishOf(pressed("z"), { isOff: false }), null);
   assert.equal(wishOf(pressed("constructor"), { isOff: false }), null);
 });
 

@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { Ledger, verdictOf } from "../js/ledger.js";
 import { Fit, Stream } from "../js/client/stream.js";
+import { translator } from "../js/i18n.js";
+import { ENGLISH } from "../js/words-en.js";
 import { welcome } from "./support.js";
 
 function pair() {
@@ -216,17 +218,28 @@ test("an acked smile that was in flight when its conversation stopped counts as 
   ledger.acked("anna", ack("c1", 101));
   ledger.forget(["anna", "bruno"]);
   assert.equal(ledger.totals.cutOffAcked, 1);
-  assert.equal(verdictOf(ledger.totals)[0], "ledger.verdict.cut_off");
+  assert.equal(verdictOf(ledger.totals, { isRunning: false })[0], "ledger.verdict.cut_off");
 });
 
 test("the verdict names the worst finding", () => {
   const none = new Ledger().totals;
-  const keyOf = (totals) => verdictOf({ ...none, ...totals })[0];
+  const keyOf = (totals, isRunning = false) => verdictOf({ ...none, ...totals }, { isRunning })[0];
   assert.equal(keyOf({}), "ledger.verdict.idle");
   assert.equal(keyOf({ sent: 2, acked: 2, delivered: 2 }), "ledger.verdict.good");
-  assert.equal(keyOf({ sent: 2, inFlight: 1 }), "ledger.verdict.open");
+  assert.equal(keyOf({}, true), "ledger.verdict.idle");
   assert.equal(keyOf({ sent: 2, unverified: 1 }), "ledger.verdict.unverified");
   assert.equal(keyOf({ sent: 2, unverified: 1, reordered: 1 }), "ledger.verdict.bad");
+});
+
+test("while a run goes, a clean verdict is the same sentence whatever is in flight", () => {
+  const translate = translator(ENGLISH);
+  const said = (inFlight, cutOffAcked = 0) => {
+    const totals = { ...new Ledger().totals, sent: 20, inFlight, cutOffAcked };
+    const [key, values, mood] = verdictOf(totals, { isRunning: true });
+    return [translate(key, values), mood];
+  };
+  for (const verdict of [said(0), said(3), said(0, 2)]) assert.deepEqual(verdict, said(1));
+  assert.equal(said(1)[1], "good");
 });
 
 test("a gap begins after the last seen offset and ends at the offset of the new session", () => {
