@@ -120,8 +120,8 @@ class ReplicaCard {
     this.#meter.setAttribute("aria-valuemax", String(Math.max(capacity, Math.round(rate))));
   }
 
-  // The ages come from the server, since the browser's clock may be wrong by hours. A replica on an outdated list may be
-  // down, so its uptime stands still and the age of its heartbeat grows.
+  // The ages come from the server, since the browser's clock may be wrong by hours. A replica on an outdated list may
+  // be down, so its uptime stands still and the age of its heartbeat grows.
   #ageText(replica, age, isStale) {
     const parts = [];
     if (Number.isFinite(replica.uptime_ms) && replica.state !== "lost") {

@@ -231,7 +231,7 @@ test("a request that reached no replica does not hide the crash before it, and i
   const ready = list("ready", "ready");
   const both = after(crashedAndBack(), asked(6_000, 2));
   assert.equal(lastOf(both).id, 1);
-  assert.equal(lastOf(after(both, lost(6_100, "anna", "be.2"))).id, 2, "a request with a lost session was not the last");
+  assert.equal(lastOf(after(both, lost(6_100, "anna", "be.2"))).id, 2, "a request with a loss was not the last");
   const soon = after(both, seen(60_000, ready));
   assert.equal(soon.incidents.length, 2, "a request whose victim may still be found was dropped");
   assert.deepEqual(after(soon, seen(67_000, ready)).incidents.map(({ id }) => id), [1]);

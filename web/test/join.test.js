@@ -61,9 +61,9 @@ test("a phone that returns keeps its user, even the next day", async () => {
 test("a phone whose stored seat is damaged still gets a user", async () => {
   const [user, host, word, id] = [USERS[SIMULATED].name, USERS[0].name, "🙈🙉🙊", seatId(DAY)];
   const damaged = [
-    { user, id }, { user, id, host }, { user, id, word }, { user, id, host: user, word }, { user, id, host: "nobody", word },
+    { user, id }, { user, id, host }, { user, id, word }, { user, id, host: user, word },
+    { user, id, host: "nobody", word }, { user: host, id, host, word },
     { user, id, host, word: "x" }, { user, id, host, word: 7 }, { user, id, host, word: "🙈" }, { user: 5 }, 5, [],
-    { user: host, id, host, word },
   ];
   const hosts = USERS.slice(0, SIMULATED).map(({ name }) => name);
   for (const seat of damaged) {

@@ -127,7 +127,8 @@ test("the reading names a lost replica only if the replica has a lane", () => {
   const view = shown({ width: 900 });
   const replica = (id, state, sessions = 0) => ({ id, state, sessions });
   const stateAt = (second) => (second < 5 ? "ready" : "lost");
-  const replicas = (second) => [replica("be.0", "lost"), replica("be.1", stateAt(second)), replica("be.2", "ready", 20)];
+  const others = [replica("be.0", "lost"), replica("be.2", "ready", 20)];
+  const replicas = (second) => [replica("be.1", stateAt(second)), ...others];
   view.paint(running(0, 10, NO_TIMELINE, replicas));
   assert.equal(view.text, "now · 100.0 successes/s · 0.0 overload errors/s · be.1: lost · be.2: 20");
 });
