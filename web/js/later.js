@@ -4,5 +4,6 @@ export { CrashesView } from "./crashes-view.js";
 export { showCode } from "./code-dialog.js";
 export { saveJson, savePicture } from "./downloads.js";
 export { RecoveryView } from "./recovery-view.js";
+export { RoomView } from "./room-view.js";
 export { SayControl } from "./say-control.js";
 export { ThreadView } from "./thread-view.js";

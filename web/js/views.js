@@ -31,6 +31,7 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
   const conversationsView = new ConversationsView({ ...words, onOpen: openThread });
   let crashesView = null;
   let recoveryView = null;
+  let roomView = null;
   let incidents = null;
   let threadView = null;
 
@@ -89,6 +90,7 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
   const drawn = [
     (now) => {
       threadView?.paint(now);
+      roomView?.paint(model.simulation.room);
       timelineView.paint(model.run.timeline);
       replicasView.paint(model.fleet(now));
       conversationsView.collect();
@@ -113,9 +115,10 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
       return false;
     },
     paintMore,
-    complete({ CrashesView, RecoveryView }) {
+    complete({ CrashesView, RecoveryView, RoomView }) {
       crashesView = new CrashesView(words);
       recoveryView = new RecoveryView(words);
+      roomView = new RoomView(words);
       onChange();
     },
     look: () => timelineView.look(),
