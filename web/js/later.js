@@ -7,3 +7,11 @@ export { RecoveryView } from "./recovery-view.js";
 export { RoomView } from "./room-view.js";
 export { SayControl } from "./say-control.js";
 export { ThreadView } from "./thread-view.js";
+
+// Without these styles, as when the backend has just crashed, the views still work.
+const styles = document.createElement("link");
+styles.rel = "stylesheet";
+styles.href = new URL("../later.css", import.meta.url).href;
+const settled = new Promise((resolve) => (styles.onload = styles.onerror = resolve));
+document.head.append(styles);
+await settled;
