@@ -140,6 +140,8 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     browser.switch_to(&two).await;
     eventually("the presenter's smile arrives", async || lines(&browser, "heard", "zoe smiles").await == 1).await;
     browser.switch_to(&presenter).await;
+    let from_the_room = async || browser.text("tagline").await.contains(&format!(" {ada}"));
+    eventually("the page shows the smiles from the phone", from_the_room).await;
     let mood = "return document.getElementById('ledger-verdict').dataset.mood";
     eventually("the proof holds", async || browser.run(mood, &json!([])).await == "good").await;
     drop(server);

@@ -10,14 +10,19 @@ export class Conversation {
   #turn = 0;
   #counters;
   #onChange;
+  #onGuest;
   #watcher = null;
 
-  /** `chanceFor(name)` returns the random number generator of a user. All conversations share `counters`. */
-  constructor({ index, people, chanceFor, environment, ledger, counters, onChange }) {
+  /**
+   * `chanceFor(name)` returns the random number generator of a user. All conversations share `counters`.
+   * `onGuest(frame)` gets each smile of a guest.
+   */
+  constructor({ index, people, chanceFor, environment, ledger, counters, onChange, onGuest }) {
     this.index = index;
     this.lines = [];
     this.#counters = counters;
     this.#onChange = onChange;
+    this.#onGuest = onGuest;
     const [first, second] = people;
     this.users = [
       new SimulatedUser({ ...first, peer: second.name, chance: chanceFor(first.name), environment, ledger, events: this }),
@@ -88,6 +93,11 @@ export class Conversation {
     if (!isOurs || user.name !== frame.to || this.#find(frame.from, frame.id) !== undefined) return;
     // A smile without a line came from another client of the sender, such as `docs/client.mjs`.
     this.#add({ id: frame.id, from: frame.from, smile: frame.smile, state: LineState.DELIVERED });
+  }
+
+  visited(frame) {
+    this.#onGuest(frame);
+    this.#onChange(this);
   }
 
   shed(user, frame) {

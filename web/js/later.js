@@ -5,6 +5,15 @@ export { CrashesView } from "./crashes-view.js";
 export { showCode } from "./code-dialog.js";
 export { saveJson, savePicture } from "./downloads.js";
 export { RecoveryView } from "./recovery-view.js";
+export { RoomView } from "./room-view.js";
 export { SayControl } from "./say-control.js";
 export { ThreadView } from "./thread-view.js";
 export { TimelineTable } from "./timeline-table.js";
+
+// Without these styles, as when the backend has just crashed, the views still work.
+const styles = document.createElement("link");
+styles.rel = "stylesheet";
+styles.href = new URL("../later.css", import.meta.url).href;
+const settled = new Promise((resolve) => (styles.onload = styles.onerror = resolve));
+document.head.append(styles);
+await settled;

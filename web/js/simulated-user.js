@@ -38,7 +38,7 @@ export class SimulatedUser {
 
   /**
    * `events` has `sent(user, smile)`, `acked(user, id)`, `received(user, frame, delivers)`,
-   * `shed(user, frame)`, `refused(user, frame)`, `unreadable()`, `unvouched()` and `changed(user)`.
+   * `visited(frame)` for the smile of a guest, `shed(user, frame)`, `refused(user, frame)`, `unreadable()`, `unvouched()` and `changed(user)`.
    */
   constructor({ name, face, peer, chance, environment, ledger, events }) {
     const { timers, random, dialQueue, nextId, urlFor, openSocket } = environment;
@@ -153,8 +153,9 @@ export class SimulatedUser {
   }
 
   #welcomeGuest(frame) {
-    if (frame.id.startsWith(ANSWER) || this.#guests.length >= GUESTS) return;
-    this.#guests.push(frame);
+    if (frame.id.startsWith(ANSWER)) return;
+    this.#events.visited(frame);
+    if (this.#guests.length < GUESTS) this.#guests.push(frame);
   }
 
   #failed(frame) {

@@ -9,6 +9,8 @@ import { DEFAULTS } from "./settings.js";
 
 const USERS_PER_CONVERSATION = 2;
 
+const ROOM_KEPT = 12;
+
 const SECOND_MS = 1_000;
 
 export class Simulation {
@@ -26,6 +28,8 @@ export class Simulation {
 
   ledger = new Ledger();
   counters = new Counters();
+  /** The last smiles of people to simulated users of this run, newest first. */
+  room = [];
 
   /**
    * `onChange(conversation)` reports a changed conversation, `onList()` added or removed conversations, and
@@ -95,6 +99,7 @@ export class Simulation {
   #reset() {
     this.ledger = new Ledger();
     this.counters = new Counters({ onSession: this.#onSession });
+    this.room = [];
     this.#pacer = new Pacer({ beat: SECOND_MS / this.#rate });
     this.#missed = 0;
   }
@@ -124,6 +129,7 @@ export class Simulation {
       ledger: this.ledger,
       counters: this.counters,
       onChange: this.#onChange,
+      onGuest: (frame) => (this.room = [frame, ...this.room].slice(0, ROOM_KEPT)),
     });
     this.#conversations.set(index, conversation);
     this.#pacer.add(index, this.#environment.timers.now());

@@ -30,6 +30,7 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
   let crashControlsView = null;
   let crashesView = null;
   let recoveryView = null;
+  let roomView = null;
   let incidents = null;
   let threadView = null;
 
@@ -88,6 +89,7 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
   const drawn = [
     (now) => {
       threadView?.paint(now);
+      roomView?.paint(model.simulation.room);
       timelineView.paint(model.run.timeline);
       replicasView.paint(model.fleet(now));
       conversationsView.collect();
@@ -112,10 +114,11 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
       return false;
     },
     paintMore,
-    complete({ CrashControlsView, CrashesView, RecoveryView, TimelineTable }) {
+    complete({ CrashControlsView, CrashesView, RecoveryView, RoomView, TimelineTable }) {
       crashControlsView = new CrashControlsView({ ...words, onToken: (token) => model.giveToken(token) });
       crashesView = new CrashesView(words);
       recoveryView = new RecoveryView(words);
+      roomView = new RoomView(words);
       timelineView.showTable(new TimelineTable());
       onChange();
     },

@@ -220,6 +220,7 @@ export const ENGLISH = {
   "close.silent": "the replica fell silent",
   "join.title": "Join from your phone",
   "join.local": "Phones cannot reach this machine at that address. Open this page at an address that they can reach.",
+  "room.title": "From the room:",
   "say.title": "Smile as anyone",
   "say.as": "As",
   "say.text": "Smile",

@@ -217,6 +217,7 @@ export const ITALIAN = {
   "close.silent": "la replica non risponde più",
   "join.title": "Entra col telefono",
   "join.local": "I telefoni non raggiungono questa macchina a quell'indirizzo. Apri questa pagina a un indirizzo che possono raggiungere.",
+  "room.title": "Dal pubblico:",
   "say.title": "Sorridi a nome di chiunque",
   "say.as": "Da",
   "say.text": "Sorriso",

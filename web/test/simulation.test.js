@@ -222,7 +222,27 @@ test("a simulated user answers each smile from a guest once, and the ledger does
   timers.advanceUntil(() => heard.length === 5);
   timers.advance(10_000);
   assert.deepEqual([...heard].sort(), ["user0", "user0", "user0", "user1", "user3"]);
+  assert.deepEqual(simulation.room.map(({ from, to }) => [from, to]), [
+    ["guest", "user1"], ["guest", "user3"], ["guest", "user0"], ["guest", "user0"], ["guest", "user0"],
+  ]);
   assertProven(simulation.ledger.totals);
+});
+
+test("the last smiles of people are kept until the next run, including those that get no answer", () => {
+  const { simulation, timers, backend, allLive } = setUp();
+  const guest = new Client({
+    page: "http://h/", user: "guest", timers, random: Math.random, openSocket: (url) => backend.openSocket(url),
+  });
+  guest.start();
+  simulation.run(1);
+  timers.advanceUntil(allLive);
+  for (let smile = 0; smile < 20; smile += 1) guest.smile("user0", smile === 19 ? "😎" : "😀");
+  timers.advanceUntil(() => simulation.room[0]?.smile === "😎");
+  assert.equal(simulation.room.length, 12);
+  simulation.stop();
+  assert.equal(simulation.room.length, 12);
+  simulation.run(1);
+  assert.deepEqual(simulation.room, []);
 });
 
 test("two simulated users do not answer each other forever after a person's smile", () => {
