@@ -19,7 +19,7 @@ use crate::protocol::{CloseReason, ServerFrame};
 use crate::store::{IdHash, Store};
 
 /// The number of entries at which an outbox accepts no more publications. A full outbox still accepts other entries.
-pub(crate) const OUTBOX: usize = 256;
+pub(crate) const OUTBOX_LIMIT: usize = 256;
 
 /// A smile to send. All sessions that get this publication share its frame, which is encoded at most once.
 pub(crate) struct Publication {
@@ -96,7 +96,7 @@ impl Outbox {
         if queue.lagged {
             return false;
         }
-        queue.lagged = queue.pushes.len() >= OUTBOX;
+        queue.lagged = queue.pushes.len() >= OUTBOX_LIMIT;
         if queue.lagged {
             // The entries in the queue have already woken the session.
             return true;
@@ -240,7 +240,7 @@ mod tests {
     fn a_full_outbox_marks_its_session_as_lagged_once_and_still_takes_answers() {
         let hub = Arc::new(Hub::default());
         let (slow, quick) = (hub.subscribe(&UserName::new("bruno")), hub.subscribe(&UserName::new("bruno")));
-        let lagged: u64 = (1..=OUTBOX as u64 + 9)
+        let lagged: u64 = (1..=OUTBOX_LIMIT as u64 + 9)
             .map(|offset| {
                 let lagged = hub.push(&publication(offset));
                 taken(&quick);
@@ -249,7 +249,7 @@ mod tests {
             .sum();
         assert_eq!(lagged, 1);
         slow.outbox.push(Push::Duplicate(SmileId::parse("c1").unwrap(), Offset(5)));
-        let full: Vec<u64> = (1..=OUTBOX as u64).chain([0]).collect();
+        let full: Vec<u64> = (1..=OUTBOX_LIMIT as u64).chain([0]).collect();
         assert_eq!(taken(&slow), (full, true));
         hub.push(&publication(999));
         assert_eq!(taken(&slow), (vec![999], false));

@@ -89,23 +89,23 @@ impl Index {
         // or reports that retention has removed a part of it or that a failover has lost its index.
         let first = after.0 / SEGMENT;
         let indexed = self.segments.load(Ordering::SeqCst).max(first + 1);
-        let (mut segments, mut offsets) = (first..first + 1, Vec::new());
-        let until = loop {
-            let through = until.min(end_of(segments.end));
-            let found = self.store.read_segments(user, segments.clone(), after).await?;
-            offsets.extend(found.into_iter().filter(|offset| *offset > after && *offset <= through).take(limit));
-            if !offsets.is_empty() || through == until || segments.end == indexed {
-                break through;
+        let (mut range, mut offsets) = (first..first + 1, Vec::new());
+        let end = loop {
+            let end = until.min(end_of(range.end));
+            let found = self.store.read_segments(user, range.clone(), after).await?;
+            offsets.extend(found.into_iter().filter(|offset| *offset > after && *offset <= end).take(limit));
+            if !offsets.is_empty() || end == until || range.end == indexed {
+                break end;
             }
-            let count = (2 * (segments.end - segments.start)).min(MAX_SEGMENTS_PER_READ);
-            segments = segments.end..(segments.end + count).min(indexed);
+            let count = (2 * (range.end - range.start)).min(MAX_SEGMENTS_PER_READ);
+            range = range.end..(range.end + count).min(indexed);
         };
         let smiles = self.read_smiles(&offsets).await?;
         if smiles.len() < offsets.len() {
             return Err(StoreError::Trimmed);
         }
         let smiles = smiles.into_iter().map(|smile| Publication::replayed(&self.store, smile));
-        Ok(StreamPage::new(smiles.collect(), until, limit))
+        Ok(StreamPage::new(smiles.collect(), end, limit))
     }
 
     /// Reads the smiles at these ascending offsets. Omits smiles that retention has removed.

@@ -17,7 +17,7 @@ use crate::hub::Hub;
 use crate::limits::Bucket;
 use crate::model::Timestamp;
 use crate::protocol::{CrashMode, ErrorCode, Refusal};
-use crate::store::{NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, Store, StoreError};
+use crate::store::{Registration, ReplicaInfo, ReplicaRecord, ReplicaState, ReplicaStatus, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
@@ -66,7 +66,7 @@ impl Replica {
         hub: Arc<Hub>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, StoreError> {
-        let replica = NewReplica {
+        let info = ReplicaInfo {
             name: options.replica.clone().unwrap_or_else(host_name),
             host: host_name(),
             node: Some(options.node.clone()).filter(|node| !node.is_empty()),
@@ -74,9 +74,9 @@ impl Replica {
             obeys: options.crash == Switch::On,
         };
         let (registration, lease) = match store {
-            Store::Sqlite(file) => (Registration { number: file.starts, replica, at: Instant::now() }, None),
+            Store::Sqlite(file) => (Registration { number: file.starts, info, at: Instant::now() }, None),
             Store::MySql(mysql) => {
-                let registration = mysql.register(replica).await?;
+                let registration = mysql.register(info).await?;
                 let lease = Lease::new(Arc::clone(mysql), &registration).await?;
                 (registration, Some(lease))
             }
@@ -123,7 +123,7 @@ impl Replica {
     /// Renews the lease, hands sessions over and obeys crash requests until `stop` is cancelled. A renewal or a read
     /// that has begun by then is completed. On SQLite, only measures the rate of admitted smiles.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
-        tokio::join!(self.renew(&stop), self.read(&stop));
+        tokio::join!(self.renew(&stop), self.obey_crash_requests(&stop));
     }
 
     async fn renew(&self, stop: &CancellationToken) {
@@ -143,7 +143,7 @@ impl Replica {
         }
     }
 
-    async fn read(&self, stop: &CancellationToken) {
+    async fn obey_crash_requests(&self, stop: &CancellationToken) {
         let Some(lease) = &self.lease else { return };
         while stop.run_until_cancelled(tokio::time::sleep(READ_INTERVAL)).await.is_some() {
             if let Ok(replicas) = lease.read().await
@@ -181,7 +181,7 @@ impl Replica {
     fn standalone_record(&self) -> ReplicaRecord {
         ReplicaRecord {
             id: self.id.clone(),
-            replica: self.registration.replica.clone(),
+            info: self.registration.info.clone(),
             state: ReplicaState::Ready,
             started_at: self.started_at,
             uptime_ms: u64::try_from(self.registration.at.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -219,16 +219,20 @@ impl Replica {
         if replicas.iter().all(|replica| replica.id != named) {
             replicas = lease.read().await.unwrap_or_default();
         }
-        replicas.iter().any(|replica| replica.id == named && !replica.replica.obeys)
+        replicas.iter().any(|replica| replica.id == named && !replica.info.obeys)
     }
 
-    /// Makes one replica fail in this mode: the one with the longest uptime among those for which
+    /// Requests a crash of one replica in this mode: the one with the longest uptime among those for which
     /// [`ReplicaRecord::can_crash`] is true, given `named`. If that is another replica, it finds the request when it
     /// next reads the list. Returns the id of the chosen replica; `None` if there is none to choose.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not answer; a request may have been stored nevertheless.
-    pub(crate) async fn crash(&self, named: Option<&str>, mode: CrashMode) -> Result<Option<String>, StoreError> {
+    pub(crate) async fn request_crash(
+        &self,
+        named: Option<&str>,
+        mode: CrashMode,
+    ) -> Result<Option<String>, StoreError> {
         let victim = match &self.lease {
             None => self.list().into_iter().find(|replica| replica.can_crash(named)).map(|replica| replica.id),
             Some(lease) => lease.store.request_crash(named, mode).await?,

@@ -100,7 +100,7 @@ impl Server {
             }
         };
         let kept = Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60);
-        tasks.spawn_upkeep(&context, appender, indexer, kept);
+        tasks.spawn_vital(&context, appender, indexer, kept);
         let limit = RateLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.clone());
         let app = Arc::new(AppState {
             context: Arc::new(context),
@@ -145,7 +145,7 @@ impl Server {
         let last = async { tokio::join!(self.app.sessions.wait(), self.tasks.connections.wait()) };
         let _ = tokio::time::timeout_at(last_requests.into(), last).await;
         // No session is left: append the rest of the queue, and give up the lease.
-        self.tasks.stop_appending.cancel();
+        self.tasks.stop_tasks.cancel();
         if let Ok(closed) = tokio::time::timeout_at(deadline.into(), self.close().boxed()).await {
             closed?;
         } else {
@@ -270,7 +270,7 @@ mod tests {
     async fn a_log_that_is_replaced_during_the_shutdown_gets_a_new_epoch() {
         let folder = tempfile::tempdir().unwrap();
         let mut server = started(&folder).await;
-        let (store, stop) = (server.app.context.store.clone(), server.tasks.stop_appending.clone());
+        let (store, stop) = (server.app.context.store.clone(), server.tasks.stop_tasks.clone());
         let epoch = server.app.context.tail.epoch.clone();
         server.tasks.vital.spawn(async move {
             stop.cancelled().await;

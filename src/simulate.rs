@@ -38,7 +38,7 @@ use crate::config::{InvalidValue, SimulateOptions, secret};
 use crate::model::OFFSET_LIMIT;
 use crate::protocol;
 
-const QUEUE: usize = 8192;
+const QUEUE_LIMIT: usize = 8192;
 
 const BATCH: usize = 1024;
 
@@ -144,7 +144,7 @@ pub async fn conduct(
     let plan = Plan::new(seed, options, &users).ok_or(SimulationError::TooFewUsers(users.len()))?;
     let (plan, run) = (Arc::new(plan), RunId::random());
     progress.say(&format!("seed {seed}, run {}, {} sessions", run.as_str(), plan.seats()));
-    let (sender, entries) = mpsc::channel(QUEUE);
+    let (sender, entries) = mpsc::channel(QUEUE_LIMIT);
     let ledger = Ledger::new(Arc::clone(&plan), run.clone());
     let started = Instant::now();
     let shared = Arc::new(Shared { plan, run, urls: options.url.clone(), patience, started, ledger: sender });

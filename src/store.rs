@@ -46,7 +46,7 @@ use crate::model::{Offset, SmileId, User, UserName};
 
 pub(crate) use batch::{Batch, BatchKey, BatchLimit, NewBatch};
 pub(crate) use cluster::{
-    Following, LEASE, LOST_REPLICA_RETENTION, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus,
+    Following, LEASE, LOST_REPLICA_RETENTION, Registration, ReplicaInfo, ReplicaRecord, ReplicaState, ReplicaStatus,
 };
 pub(crate) use error::{AppendError, Error, StoreError};
 pub(crate) use id_hash::IdHash;

@@ -128,7 +128,7 @@ impl Metrics {
 
     /// Logs an error of the store that affected a client, with the message `what`, at most once a minute: an outage may
     /// affect thousands of clients.
-    pub(crate) fn store_failed(&self, error: &dyn Display, what: &str) -> Refusal {
+    pub(crate) fn log_store_failure(&self, error: &dyn Display, what: &str) -> Refusal {
         let mut logged_at = self.store_failure_logged_at.lock();
         if logged_at.is_none_or(|at| at.elapsed() > STORE_FAILURE_INTERVAL) {
             tracing::warn!(%error, "{what}");

@@ -58,9 +58,9 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
     }
     let CrashRequest { replica, mode } = from_json(&body).map_err(|error| bad(&error.to_string()))?;
     let mode = mode.unwrap_or_default();
-    let crashed = timeout_at(deadline, app.context.replica.crash(replica.as_deref(), mode)).await;
+    let crashed = timeout_at(deadline, app.context.replica.request_crash(replica.as_deref(), mode)).await;
     let crashed = crashed.unwrap_or_else(|_| Err(StoreError::Unavailable("MySQL did not answer in time".into())));
-    let crashed = crashed.map_err(|error| app.context.metrics.store_failed(&error, "cannot request a crash"));
+    let crashed = crashed.map_err(|error| app.context.metrics.log_store_failure(&error, "cannot request a crash"));
     let replica = crashed?.ok_or_else(|| {
         let message = "no such replica is running, or none can crash now: GET /api/replicas lists the replicas";
         Refusal::permanent(ErrorCode::UnknownReplica, message)

@@ -32,7 +32,7 @@ const MAX_REPORTED: usize = 1_000;
 #[derive(Clone)]
 pub(crate) struct RateLimit {
     config: Arc<GovernorConfig<ClientKey, Plain>>,
-    address: ClientKey,
+    key: ClientKey,
     refusals: Arc<Mutex<Refusals>>,
 }
 
@@ -41,7 +41,7 @@ impl RateLimit {
     pub(crate) fn new(per_second: u32, burst: u32, trusted_proxies: Vec<IpNet>) -> Option<Self> {
         // The builder's `per_second(n)` means one request every n seconds.
         let period = Duration::from_secs(1).checked_div(per_second)?;
-        let address = ClientKey { trusted_proxies: trusted_proxies.into() };
+        let key = ClientKey { trusted_proxies: trusted_proxies.into() };
         let config = GovernorConfigBuilder::default()
             .period(period)
             .burst_size(burst)
@@ -76,7 +76,7 @@ struct Refusals(HashMap<IpAddr, u64>);
 impl Refusals {
     /// Returns `true` for the first refusal of an address, which the caller reports immediately; counts later refusals.
     /// Ignores new addresses while the refusals of [`MAX_REPORTED`] addresses are counted.
-    fn is_first(&mut self, address: IpAddr) -> bool {
+    fn record(&mut self, address: IpAddr) -> bool {
         if let Some(count) = self.0.get_mut(&address) {
             *count += 1;
             return false;
@@ -91,11 +91,11 @@ impl Refusals {
 }
 
 async fn count_refusals(State(limit): State<RateLimit>, request: Request<Body>, next: Next) -> Response {
-    let address = limit.address.extract(&request);
+    let address = limit.key.extract(&request);
     let response = next.run(request).await;
     if response.status() == StatusCode::TOO_MANY_REQUESTS
         && let Ok(address) = address
-        && limit.refusals.lock().is_first(address)
+        && limit.refusals.lock().record(address)
     {
         report(address, 1);
     }
@@ -210,15 +210,15 @@ mod tests {
     fn an_address_is_reported_at_once_and_then_with_its_count() {
         let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse::<IpAddr>().unwrap());
         let mut refusals = Refusals::default();
-        assert!(refusals.is_first(one));
-        assert!(!refusals.is_first(one) && !refusals.is_first(one));
-        assert!(refusals.is_first(other));
+        assert!(refusals.record(one));
+        assert!(!refusals.record(one) && !refusals.record(one));
+        assert!(refusals.record(other));
         assert_eq!(refusals.take(), [(one, 2)]);
-        assert!(!refusals.is_first(one), "the address was dropped after an interval with refusals");
-        assert!(refusals.is_first(other));
+        assert!(!refusals.record(one), "the address was dropped after an interval with refusals");
+        assert!(refusals.record(other));
         assert_eq!(refusals.take(), [(one, 1)]);
         assert!(refusals.take().is_empty() && refusals.0.is_empty());
-        let reported = (0..2_000).filter(|&number| refusals.is_first(Ipv4Addr::from_bits(number).into())).count();
+        let reported = (0..2_000).filter(|&number| refusals.record(Ipv4Addr::from_bits(number).into())).count();
         assert_eq!(reported, MAX_REPORTED);
     }
 }

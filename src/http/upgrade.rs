@@ -120,7 +120,7 @@ async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Resu
     let asked = Instant::now();
     loop {
         let log = app.context.store.log_state().await.map_err(|error| {
-            app.context.metrics.store_failed(&error, "cannot read the state of the log to resume a session")
+            app.context.metrics.log_store_failure(&error, "cannot read the state of the log to resume a session")
         })?;
         let within = after <= log.head.max(app.context.tail.cursor());
         if within || asked.elapsed() > HEAD_TIMEOUT {

@@ -11,7 +11,7 @@ use crate::protocol::{ErrorCode, Refusal};
 
 /// Capacity of the log's queue. With a store slower than about 16,000 smiles per second, the expected wait exceeds
 /// [`LONGEST_WAIT`] before the queue is full.
-const QUEUE: usize = 8192;
+const QUEUE_LIMIT: usize = 8192;
 
 const RETRY_AFTER_FULL: Duration = Duration::from_millis(100);
 
@@ -59,7 +59,7 @@ impl Pressure {
         }
         let hint = match self.expected_wait(now, waiting) {
             wait if wait > LONGEST_WAIT => wait.saturating_sub(RETRY_AT).min(LONGEST_HINT),
-            _ if waiting >= QUEUE => RETRY_AFTER_FULL,
+            _ if waiting >= QUEUE_LIMIT => RETRY_AFTER_FULL,
             _ => return Ok(()),
         };
         let message = "this replica's store cannot keep up; send the smile again with the same id";
@@ -106,7 +106,7 @@ mod tests {
     fn smiles_for_a_fast_store_are_admitted_until_the_queue_is_full() {
         let (pressure, now) = busy(Duration::from_millis(20));
         assert_eq!(pressure.check(now, 8000), Ok(()));
-        assert_eq!(refused(pressure.check(now, QUEUE)), Some((ErrorCode::Overloaded, RETRY_AFTER_FULL)));
+        assert_eq!(refused(pressure.check(now, QUEUE_LIMIT)), Some((ErrorCode::Overloaded, RETRY_AFTER_FULL)));
     }
 
     #[test]

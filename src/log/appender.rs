@@ -239,9 +239,9 @@ impl Appender {
                 }
                 Ok(append) => return Ok(append),
                 Err(AppendError::Replaced) => return Err(StoreError::Replaced),
-                Err(AppendError::NotBegun(error)) if !in_doubt => return Err(StoreError::Unavailable(error)),
+                Err(AppendError::NotStored(error)) if !in_doubt => return Err(StoreError::Unavailable(error)),
                 // This attempt or an earlier one may have committed, or may still commit.
-                Err(AppendError::NotBegun(error) | AppendError::InDoubt(error)) => error,
+                Err(AppendError::NotStored(error) | AppendError::InDoubt(error)) => error,
             };
             tracing::debug!(%error, "a batch is in doubt; appending it again");
             // A server that answers after an outage may still be applying the log, so the time limit for a missing

@@ -71,8 +71,7 @@ pub enum ServerFrame<S = Smile> {
         /// Why, and when to send the same frame again.
         #[serde(flatten)]
         refusal: Refusal,
-        /// The id of the refused smile, if the client chose the id. Also the `id` of a JSON object that cannot be
-        /// parsed as a frame, if the `id` is a string of at most 64 characters.
+        /// The `id` of the refused smile frame, if it was a string of at most 64 characters.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<String>,
         /// Whether the same frame may succeed later.

@@ -94,18 +94,12 @@ impl Handover {
 mod tests {
     use super::*;
     use crate::model::Timestamp;
-    use crate::store::{NewReplica, ReplicaStatus};
+    use crate::store::{ReplicaInfo, ReplicaStatus};
 
     pub(super) fn replica(id: &str, sessions: usize) -> ReplicaRecord {
         ReplicaRecord {
             id: id.to_owned(),
-            replica: NewReplica {
-                name: id.to_owned(),
-                host: "here".to_owned(),
-                node: None,
-                capacity: 100,
-                obeys: true,
-            },
+            info: ReplicaInfo { name: id.to_owned(), host: "here".to_owned(), node: None, capacity: 100, obeys: true },
             state: ReplicaState::Ready,
             started_at: Timestamp(0),
             uptime_ms: 0,

@@ -39,6 +39,7 @@ impl Session {
         let new = NewSmile { id: id.clone(), from: self.user.clone(), to, faces };
         let by_rate = || admit(&mut self.smiles, &self.context.replica.capacity, now);
         self.context.queue.submit(new, now, &self.subscription.outbox, by_rate)?;
+        // In time: the session takes the answer from its outbox only after this frame.
         self.in_flight.push_back(SmileInFlight { id, named, admitted_at: now });
         Ok(())
     }
@@ -56,7 +57,7 @@ impl Session {
         self.histories.take(now);
         let read = self.context.index.history((&self.user, &with), before, limit as usize).await;
         let (smiles, more) =
-            read.map_err(|error| self.context.metrics.store_failed(&error, "a history cannot be read"))?;
+            read.map_err(|error| self.context.metrics.log_store_failure(&error, "a history cannot be read"))?;
         Ok(ServerFrame::History { with, smiles, more })
     }
 

@@ -115,7 +115,7 @@ impl Session {
                 // when it resumes.
                 StoreError::Trimmed => End::ByServer(CloseReason::Slow),
                 error => {
-                    self.context.metrics.store_failed(&error, "a session cannot catch up; closing it");
+                    self.context.metrics.log_store_failure(&error, "a session cannot catch up; closing it");
                     End::ByServer(CloseReason::TryAgainLater)
                 }
             })?;

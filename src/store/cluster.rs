@@ -50,7 +50,7 @@ pub(crate) struct ReplicaRecord {
     /// The name, a dot and a number. An id is never reused.
     pub id: String,
     #[serde(flatten)]
-    pub replica: NewReplica,
+    pub info: ReplicaInfo,
     pub state: ReplicaState,
     /// When it registered, by the store's clock.
     pub started_at: Timestamp,
@@ -87,12 +87,12 @@ impl ReplicaRecord {
         let recent = u128::from(self.heartbeat_age_ms) <= RECENT_RENEWAL.as_millis();
         let is_fit = self.state == ReplicaState::Ready && !self.status.behind && recent && self.crash.is_none();
         let chosen = named.map_or(is_fit, |id| self.id == id && self.state != ReplicaState::Lost);
-        chosen && self.replica.obeys
+        chosen && self.info.obeys
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, FromRow)]
-pub(crate) struct NewReplica {
+pub(crate) struct ReplicaInfo {
     /// The configured name, or the host name if none is configured.
     pub name: String,
     /// The host name; in a container, the container's host name.
@@ -111,14 +111,14 @@ pub(crate) struct NewReplica {
 pub(crate) struct Registration {
     /// The number that makes the id unique.
     pub number: i64,
-    pub replica: NewReplica,
+    pub info: ReplicaInfo,
     /// When the registration was requested.
     pub at: Instant,
 }
 
 impl Registration {
     pub(crate) fn id(&self) -> String {
-        format!("{}.{}", self.replica.name, self.number)
+        format!("{}.{}", self.info.name, self.number)
     }
 }
 
@@ -148,7 +148,7 @@ mod tests {
     fn a_replica_without_renewals_is_lost_and_has_no_sessions() {
         let replica = ReplicaRecord {
             id: "be1.1".to_owned(),
-            replica: NewReplica {
+            info: ReplicaInfo {
                 name: "be1".to_owned(),
                 host: "here".to_owned(),
                 node: None,

@@ -30,7 +30,7 @@ pub(crate) enum AppendError {
     /// This attempt did not store the batch and will not. If an earlier attempt is in doubt, the batch may still be in
     /// the log.
     #[error("the store did not accept a batch: {0}")]
-    NotBegun(#[source] Error),
+    NotStored(#[source] Error),
     /// The file of the store was deleted or replaced, before the append or during it. Only SQLite reports this.
     #[error("the file of the store was deleted or replaced")]
     Replaced,

@@ -151,10 +151,9 @@ impl Follower {
         Ok(false)
     }
 
-    /// Records that the log is polled, and logs the reason if it is permanent and was not the last one logged. Logs a
-    /// temporary error only if, since the binary log was last followed, no reason has been logged and a call to
-    /// [`Follower::poll`] has ended without a failed read. So an outage or a failover is not logged here if the stream
-    /// starts again right after it.
+    /// Records that the log is polled, and logs why. A permanent reason is logged unless it was the last one logged. A
+    /// temporary reason is logged only once, and only after polling has worked: an outage or a failover fails polling
+    /// too, and usually the stream starts again right after it.
     fn log_polling(&mut self, why: &StoreError) {
         *self.tail.following.lock() = Following::Polling;
         let is_new = self.polled && self.logged.is_none();

@@ -16,7 +16,7 @@ use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, DriverError, Error, O
 use tokio::sync::watch;
 
 use super::MySql;
-use super::connections::{ANSWER, within};
+use super::connections::{ANSWER_TIMEOUT, within};
 use crate::config::{MySqlUrl, TlsMode};
 use crate::store::StoreError;
 use crate::store::batch::Batch;
@@ -76,9 +76,9 @@ impl MySql {
     /// the binary log, else [`StoreError::Unavailable`].
     pub(crate) async fn open_binlog(self: &Arc<Self>) -> Result<Binlog, StoreError> {
         self.server.until_answered().await?;
-        let mut binlog = within(ANSWER, self.request()).await?;
+        let mut binlog = within(ANSWER_TIMEOUT, self.request()).await?;
         // The server either refuses the request or sends the first event immediately.
-        within(ANSWER, event(&mut binlog.stream)).await?;
+        within(ANSWER_TIMEOUT, event(&mut binlog.stream)).await?;
         Ok(binlog)
     }
 

@@ -12,7 +12,7 @@ use super::MySql;
 use crate::model::Timestamp;
 use crate::protocol::CrashMode;
 use crate::store::{
-    LOST_REPLICA_RETENTION, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, StoreError, integer,
+    LOST_REPLICA_RETENTION, Registration, ReplicaInfo, ReplicaRecord, ReplicaState, ReplicaStatus, StoreError, integer,
 };
 
 /// Renews the lease, or registers the replica if there is no row with its number. MySQL replaces the number 0 with a
@@ -37,47 +37,51 @@ const LIST: &str = "
 
 /// The last parameter says whether this request replaces a pending one. If it does not, the second of two concurrent
 /// requests for one replica changes nothing.
-const ASK: &str = "UPDATE leases SET crash = ? WHERE CONCAT(name, '.', number) = ? AND (crash IS NULL OR ?)";
+const REQUEST_CRASH: &str = "UPDATE leases SET crash = ? WHERE CONCAT(name, '.', number) = ? AND (crash IS NULL OR ?)";
 
 impl MySql {
     /// Registers a replica.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub(crate) async fn register(&self, replica: NewReplica) -> Result<Registration, StoreError> {
-        let mut registration = Registration { number: 0, replica, at: Instant::now() };
+    pub(crate) async fn register(&self, info: ReplicaInfo) -> Result<Registration, StoreError> {
+        let mut registration = Registration { number: 0, info, at: Instant::now() };
         // If the answer to the first attempt is lost, the row of that attempt stays in the list for about ten minutes,
         // as a lost replica once its lease has expired.
-        registration.number = self.renew(&registration, ReplicaStatus::default()).await?;
+        registration.number = self.write_lease(&registration, ReplicaStatus::default()).await?;
         Ok(registration)
     }
 
-    /// Renews the lease by MySQL's clock, and registers again if the row was removed meanwhile. If the number of the
-    /// registration is 0, registers a new replica and returns the number that MySQL chose; otherwise the returned
-    /// number has no meaning.
+    /// Renews the lease by MySQL's clock, and registers again if the row was removed meanwhile.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub(crate) async fn renew(&self, registration: &Registration, status: ReplicaStatus) -> Result<i64, StoreError> {
-        let Registration { number, replica, at } = registration;
-        let renew = async |mut connection: MySqlConnection| {
-            let renew = sqlx::query(RENEW)
+    pub(crate) async fn renew(&self, registration: &Registration, status: ReplicaStatus) -> Result<(), StoreError> {
+        self.write_lease(registration, status).await.map(|_| ())
+    }
+
+    /// If the number of the registration is 0, inserts a row, and returns the number that MySQL chose. Otherwise the
+    /// returned number has no meaning.
+    async fn write_lease(&self, registration: &Registration, status: ReplicaStatus) -> Result<i64, StoreError> {
+        let Registration { number, info, at } = registration;
+        let write = async |mut connection: MySqlConnection| {
+            let write = sqlx::query(RENEW)
                 .bind(number)
-                .bind(&replica.name)
-                .bind(&replica.host)
-                .bind(&replica.node)
+                .bind(&info.name)
+                .bind(&info.host)
+                .bind(&info.node)
                 .bind(env!("CARGO_PKG_VERSION"))
-                .bind(replica.capacity)
-                .bind(replica.obeys)
+                .bind(info.capacity)
+                .bind(info.obeys)
                 .bind(integer(at.elapsed().as_millis()))
                 .bind(status.sessions)
                 .bind(status.smiles_per_second)
                 .bind(status.draining)
                 .bind(status.behind)
                 .bind(status.following.map(<&str>::from));
-            Ok((renew.execute(&mut connection).await?, connection))
+            Ok((write.execute(&mut connection).await?, connection))
         };
-        Ok(integer(self.upkeep.ask(renew).await?.last_insert_id()))
+        Ok(integer(self.upkeep.run_idempotent(write).await?.last_insert_id()))
     }
 
     /// Removes the registration.
@@ -109,18 +113,18 @@ impl MySql {
         mode: CrashMode,
     ) -> Result<Option<String>, StoreError> {
         for replica in self.replicas().await?.into_iter().filter(|replica| replica.can_crash(named)) {
-            let ask = sqlx::query(ASK).bind(<&str>::from(mode)).bind(&replica.id).bind(named.is_some());
-            let ask = async |mut connection| Ok((ask.execute(&mut connection).await?, connection));
+            let request = sqlx::query(REQUEST_CRASH).bind(<&str>::from(mode)).bind(&replica.id).bind(named.is_some());
+            let request = async |mut connection| Ok((request.execute(&mut connection).await?, connection));
             // Not repeated after a lost connection: that could crash a second replica.
-            if self.upkeep.ask_once(ask).await?.rows_affected() > 0 {
+            if self.upkeep.run_once(request).await?.rows_affected() > 0 {
                 return Ok(Some(replica.id.clone()));
             }
         }
         Ok(None)
     }
 
-    /// Removes replicas whose last renewal was more than [`LOST_REPLICA_RETENTION`] ago, or is as far in the future
-    /// because the clock was set back.
+    /// Removes replicas whose last renewal was more than [`LOST_REPLICA_RETENTION`] ago or, because the clock was set
+    /// back, lies equally far in the future.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -145,7 +149,7 @@ impl FromRow<'_, MySqlRow> for ReplicaRecord {
         let status = ReplicaStatus { following, ..ReplicaStatus::from_row(row)? };
         let record = Self {
             id: row.try_get("id")?,
-            replica: NewReplica::from_row(row)?,
+            info: ReplicaInfo::from_row(row)?,
             state: if status.draining { ReplicaState::Draining } else { ReplicaState::Ready },
             started_at: Timestamp(row.try_get("started_at")?),
             uptime_ms: uptime.max(0).unsigned_abs(),

@@ -20,7 +20,7 @@ use super::statements;
 
 /// Time limit for opening a connection and for an answer. A statement stops waiting for a lock after half of this time,
 /// so a longer wait usually means that MySQL or the network is down.
-pub(super) const ANSWER: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest idle time after which a connection is reused. Some networks drop idle connections silently.
 const KEPT: Duration = Duration::from_mins(1);
@@ -75,9 +75,9 @@ impl Connections {
         Arc::new(Self { server, most, places, idle, under_way: Mutex::default() })
     }
 
-    /// Waiters for a place are served in order, and fail after [`ANSWER`].
+    /// Waiters for a place are served in order, and fail after [`ANSWER_TIMEOUT`].
     pub(super) async fn take(self: &Arc<Self>) -> sqlx::Result<PooledConnection<'_>> {
-        let place = tokio::time::timeout(ANSWER, Arc::clone(&self.places).acquire_owned()).await;
+        let place = tokio::time::timeout(ANSWER_TIMEOUT, Arc::clone(&self.places).acquire_owned()).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
         let (session, place) = match self.take_idle().await {
             Some(idle) => (idle, place),
@@ -87,15 +87,15 @@ impl Connections {
         Ok(PooledConnection { session, connections: self, _place: place })
     }
 
-    /// If the future is dropped, the new connection becomes idle once it is open. Otherwise a caller whose time limit is
-    /// shorter than a handshake would never get a connection.
+    /// If the future is dropped, the new connection becomes idle once it is open. Otherwise a caller whose time limit
+    /// is shorter than a handshake would never get a connection.
     async fn open(self: &Arc<Self>, place: OwnedSemaphorePermit) -> sqlx::Result<(MySqlSession, OwnedSemaphorePermit)> {
         self.idle.lock().clear();
         let (connections, (opened, opening)) = (Arc::clone(self), oneshot::channel());
         tokio::spawn(async move {
             let new = async {
                 let mut new = connections.server.connect().await?;
-                within(ANSWER, connections.bound_abandoned(&mut new.connection)).await?;
+                within(ANSWER_TIMEOUT, connections.bound_abandoned(&mut new.connection)).await?;
                 Ok(new)
             };
             let new = new.await.map(|new| (new, place));
@@ -143,32 +143,32 @@ impl Connections {
         Ok(())
     }
 
-    /// Runs `question`. After an I/O error other than a timeout, for example because an idle connection was dead, runs
-    /// `question` once more over a new connection. Only for idempotent statements.
-    pub(super) async fn ask<T, Answer>(
+    /// Runs `statement`. After an I/O error other than a timeout, for example because an idle connection was dead, runs
+    /// `statement` once more over a new connection. Only for idempotent statements.
+    pub(super) async fn run_idempotent<T, Answer>(
         self: &Arc<Self>,
-        question: impl Fn(MySqlConnection) -> Answer,
+        statement: impl Fn(MySqlConnection) -> Answer,
     ) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
     {
-        match self.ask_once(&question).await {
+        match self.run_once(&statement).await {
             Err(error @ sqlx::Error::Io(_)) if !timed_out(&error) => {
                 self.idle.lock().clear();
-                self.ask_once(&question).await
+                self.run_once(&statement).await
             }
             answer => answer,
         }
     }
 
-    pub(super) async fn ask_once<T, Answer>(
+    pub(super) async fn run_once<T, Answer>(
         self: &Arc<Self>,
-        question: impl FnOnce(MySqlConnection) -> Answer,
+        statement: impl FnOnce(MySqlConnection) -> Answer,
     ) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
     {
-        self.take().await?.ask(question).await
+        self.take().await?.run(statement).await
     }
 
     /// Only for idempotent statements. The caller guarantees that the literals in `text` are safe.
@@ -178,7 +178,7 @@ impl Connections {
     {
         let read =
             async |mut connection: MySqlConnection| Ok((connection.fetch_all(statements(text)).await?, connection));
-        self.ask(read).await?.iter().map(Row::from_row).collect()
+        self.run_idempotent(read).await?.iter().map(Row::from_row).collect()
     }
 
     /// Only for idempotent statements. Returns the number of matching rows, changed or not, summed over the statements.
@@ -186,7 +186,7 @@ impl Connections {
     pub(super) async fn execute(self: &Arc<Self>, text: &str) -> sqlx::Result<u64> {
         let write =
             async |mut connection: MySqlConnection| Ok((connection.execute(statements(text)).await?, connection));
-        Ok(self.ask(write).await?.rows_affected())
+        Ok(self.run_idempotent(write).await?.rows_affected())
     }
 
     pub(super) async fn close(&self) {
@@ -194,7 +194,7 @@ impl Connections {
         let idle = std::mem::take(&mut *self.idle.lock());
         let closing = idle.into_iter().map(|(idle, _)| idle.connection.close());
         // Best effort: without the close, MySQL logs a note about an aborted connection.
-        let _ = tokio::time::timeout(ANSWER, join_all(closing)).await;
+        let _ = tokio::time::timeout(ANSWER_TIMEOUT, join_all(closing)).await;
     }
 }
 
@@ -202,7 +202,7 @@ impl PooledConnection<'_> {
     /// Discards all connections after an error that shows that the server is not the primary. Asks nothing if all
     /// connections have been discarded since this one was checked or opened; the wait for the answer ends early when
     /// that happens.
-    pub(super) async fn ask<T, Answer>(self, question: impl FnOnce(MySqlConnection) -> Answer) -> sqlx::Result<T>
+    pub(super) async fn run<T, Answer>(self, statement: impl FnOnce(MySqlConnection) -> Answer) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
     {
@@ -216,7 +216,7 @@ impl PooledConnection<'_> {
         };
         let answer = tokio::select! {
             biased;
-            answer = within(ANSWER, question(connection)), if *current.borrow() == generation => answer,
+            answer = within(ANSWER_TIMEOUT, statement(connection)), if *current.borrow() == generation => answer,
             _ = current.wait_for(|current| *current != generation) => {
                 Err(io::Error::other("the MySQL server may no longer be the primary").into())
             }

@@ -15,7 +15,7 @@ const BLOCKS_PER_STATEMENT: usize = 6;
 
 /// Until [`USUAL_WAIT`], MySQL ends the session after 3 s without a statement. Otherwise, the locks of a replica that
 /// freezes in its transaction would keep the other replicas from claiming and writing the index for two minutes. A
-/// transaction takes at most 2 s ([`ANSWER`](super::connections::ANSWER)).
+/// transaction takes at most 2 s ([`ANSWER_TIMEOUT`](super::connections::ANSWER_TIMEOUT)).
 const SHORT_WAIT: &str = "SET @usual_wait = @@wait_timeout, wait_timeout = 3";
 const USUAL_WAIT: &str = "SET wait_timeout = @usual_wait";
 
@@ -32,7 +32,7 @@ impl MySql {
 
     pub(in crate::store) async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
         let write = async |mut connection| Ok((self.write(step, &mut connection).await?, connection));
-        Ok(self.indexing.ask_once(write).await?)
+        Ok(self.indexing.run_once(write).await?)
     }
 
     async fn write(&self, step: &IndexStep<'_>, connection: &mut MySqlConnection) -> sqlx::Result<()> {

@@ -28,7 +28,7 @@ pub(in crate::store) fn read_error(error: sqlx::Error) -> StoreError {
 impl MySql {
     pub(in crate::store) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
         let pooled = within(REACHED, self.appending.take()).await;
-        let pooled = pooled.map_err(|error| AppendError::NotBegun(error.into()))?;
+        let pooled = pooled.map_err(|error| AppendError::NotStored(error.into()))?;
         let call = sqlx::query_scalar("CALL append_to_log(?, ?, ?, ?, ?, ?)")
             .bind(batch.previous.map(|previous| integer(previous.first.0)))
             .bind(batch.previous.map(|previous| previous.token))
@@ -37,7 +37,7 @@ impl MySql {
             .bind(batch.key.token)
             .bind(&batch.payload);
         // Reads the whole answer: a connection with unread results accepts no further statement.
-        let answers = pooled.ask(async |mut connection| Ok((call.fetch_all(&mut connection).await?, connection))).await;
+        let answers = pooled.run(async |mut connection| Ok((call.fetch_all(&mut connection).await?, connection))).await;
         let append = match answers.map(|answers| answers.first().copied()) {
             Ok(Some(DONE)) => Append::Done,
             Ok(Some(OCCUPIED)) => self.compare_token(batch).await?,
@@ -46,7 +46,7 @@ impl MySql {
                 let not_stored =
                     number(&error).is_some_and(|number| NOT_STORED.contains(&number) || NOT_PRIMARY.contains(&number));
                 let error = error.into();
-                return Err(if not_stored { AppendError::NotBegun(error) } else { AppendError::InDoubt(error) });
+                return Err(if not_stored { AppendError::NotStored(error) } else { AppendError::InDoubt(error) });
             }
         };
         if append == Append::Done {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use sqlx::migrate::{Migrate, MigrateError};
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 
-use super::connections::{ANSWER, NOT_PRIMARY, number, within};
+use super::connections::{ANSWER_TIMEOUT, NOT_PRIMARY, number, within};
 use super::server::MySqlServer;
 use crate::store::carry_over::{NEXT_ROWS, next_step};
 use crate::store::user_directory::UserDirectory;
@@ -29,8 +29,9 @@ const REMINDER: Duration = Duration::from_secs(10);
 const MIGRATING: Duration = Duration::from_mins(1);
 
 /// Lets the statements of an upgrade take a long time, since no user waits for them. If this replica freezes or is cut
-/// off between two statements, MySQL ends its session after 5 s and releases [`LOCK`], so that other replicas can start.
-const PATIENCE: &str =
+/// off between two statements, MySQL ends its session after 5 s and releases [`LOCK`], so that other replicas can
+/// start.
+const LONG_WAITS: &str =
     "SET lock_wait_timeout = 50, innodb_lock_wait_timeout = 50, max_execution_time = 0, wait_timeout = 5";
 
 /// With the digest, the name of the lock stays within the limit of 64 characters.
@@ -46,7 +47,7 @@ const COUNT_OLD_TABLES: &str = "
 
 /// Temporary errors: the server is stopping, offline or out of connections, it ended this session, another session
 /// holds a lock, or a router has no server.
-const PASSING: [u16; 8] = [1040, 1053, 1203, 1205, 1213, 2003, 3032, 3169];
+const TRANSIENT: [u16; 8] = [1040, 1053, 1203, 1205, 1213, 2003, 3032, 3169];
 
 /// Errors about the account and its privileges.
 const NO_ACCOUNT: [u16; 2] = [1044, 1045];
@@ -68,7 +69,7 @@ pub(super) async fn open(server: &MySqlServer) -> Result<Opened, StoreError> {
     loop {
         let error = match try_open(server).await {
             Ok(opened) => return Ok(opened),
-            Err(error) if passes(&error, &mut denied) => error,
+            Err(error) if is_transient(&error, &mut denied) => error,
             Err(error) => {
                 let why = match error {
                     sqlx::Error::Configuration(_) => NO_TLS.to_owned(),
@@ -88,19 +89,19 @@ pub(super) async fn open(server: &MySqlServer) -> Result<Opened, StoreError> {
 
 async fn try_open(server: &MySqlServer) -> Result<Opened, sqlx::Error> {
     let mut connection = server.connect().await?.connection;
-    within(ANSWER, sqlx::raw_sql(PATIENCE).execute(&mut connection)).await?;
-    let locked: Option<i64> = within(ANSWER, sqlx::query_scalar(LOCK).fetch_one(&mut connection)).await?;
+    within(ANSWER_TIMEOUT, sqlx::raw_sql(LONG_WAITS).execute(&mut connection)).await?;
+    let locked: Option<i64> = within(ANSWER_TIMEOUT, sqlx::query_scalar(LOCK).fetch_one(&mut connection)).await?;
     if locked != Some(1) {
         return Err(io::Error::other("another replica is starting or upgrading the tables").into());
     }
     within(MIGRATING, migrate(&mut connection)).await?;
     let users = sqlx::query_as("SELECT CAST(id AS UNSIGNED), name, face FROM users ORDER BY id");
-    let directory = UserDirectory::new(within(ANSWER, users.fetch_all(&mut connection)).await?);
+    let directory = UserDirectory::new(within(ANSWER_TIMEOUT, users.fetch_all(&mut connection)).await?);
     while within(MIGRATING, carry_over(&mut connection, &directory)).await? {}
     let key = sqlx::query_scalar("SELECT hash_key FROM log_state WHERE one = 1").fetch_one(&mut connection);
-    let key = hash_key(within(ANSWER, key).await?)?;
+    let key = hash_key(within(ANSWER_TIMEOUT, key).await?)?;
     // MySQL releases the lock when the connection closes.
-    let _ = within(ANSWER, connection.close()).await;
+    let _ = within(ANSWER_TIMEOUT, connection.close()).await;
     Ok((directory, key))
 }
 
@@ -134,7 +135,7 @@ async fn carry_over(connection: &mut MySqlConnection, directory: &UserDirectory)
 }
 
 /// Whether to retry after an error. `denied` is the time at which the server began to refuse the account.
-fn passes(error: &sqlx::Error, denied: &mut Option<Instant>) -> bool {
+fn is_transient(error: &sqlx::Error, denied: &mut Option<Instant>) -> bool {
     if number(error).is_some_and(|number| NO_ACCOUNT.contains(&number)) {
         return denied.get_or_insert_with(Instant::now).elapsed() < ACCOUNT;
     }
@@ -143,6 +144,6 @@ fn passes(error: &sqlx::Error, denied: &mut Option<Instant>) -> bool {
         // A starting server refuses connections, has no DNS name yet, or closes the connection during the handshake.
         // `InvalidData` means that the certificate is invalid.
         sqlx::Error::Io(error) => error.kind() != ErrorKind::InvalidData,
-        error => number(error).is_some_and(|number| PASSING.contains(&number) || NOT_PRIMARY.contains(&number)),
+        error => number(error).is_some_and(|number| TRANSIENT.contains(&number) || NOT_PRIMARY.contains(&number)),
     }
 }

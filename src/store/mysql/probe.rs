@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::connections::{ANSWER, timed_out, within};
+use super::connections::{ANSWER_TIMEOUT, timed_out, within};
 use super::server::MySqlServer;
 
 /// Pause before the next probe if no answer becomes overdue, in addition to [`PAUSE`]. While an old primary still
@@ -74,7 +74,7 @@ async fn until_it_answers(server: &Weak<MySqlServer>) -> Option<()> {
             server.overdue.send_replace(false);
             if let Ok(Ok(session)) = answer {
                 // Best effort: without the close, MySQL logs a note about an aborted connection.
-                let _ = within::<_, Error>(ANSWER, session.connection.close()).await;
+                let _ = within::<_, Error>(ANSWER_TIMEOUT, session.connection.close()).await;
             }
             return Some(());
         }

@@ -12,7 +12,7 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions, Connection, FromRow, MySqlConnection};
 use tokio::sync::watch;
 
-use super::connections::{ANSWER, timed_out, within};
+use super::connections::{ANSWER_TIMEOUT, timed_out, within};
 use crate::config::{MySqlUrl, secret};
 use crate::store::StoreError;
 
@@ -78,10 +78,10 @@ impl MySqlServer {
         Ok(Self { url, options, uuid: Mutex::default(), generation, overdue: watch::Sender::default() })
     }
 
-    /// Waits while an answer is overdue, then opens a connection. Each of these steps takes at most [`ANSWER`].
+    /// Waits while an answer is overdue, then opens a connection. Each of these steps takes at most [`ANSWER_TIMEOUT`].
     pub(super) async fn connect(&self) -> sqlx::Result<MySqlSession> {
         self.until_answered().await?;
-        within(ANSWER, self.open()).await.inspect_err(|error| self.failed(error))
+        within(ANSWER_TIMEOUT, self.open()).await.inspect_err(|error| self.failed(error))
     }
 
     pub(super) async fn answers_ping(&self, connection: &mut MySqlConnection) -> bool {
@@ -94,11 +94,11 @@ impl MySqlServer {
         }
     }
 
-    /// Waits while an answer is overdue. Fails after [`ANSWER`].
+    /// Waits while an answer is overdue. Fails after [`ANSWER_TIMEOUT`].
     pub(super) async fn until_answered(&self) -> io::Result<()> {
         let mut overdue = self.overdue.subscribe();
         let answered = async { overdue.wait_for(|overdue| !overdue).await.map(drop).map_err(io::Error::other) };
-        within(ANSWER, answered).await
+        within(ANSWER_TIMEOUT, answered).await
     }
 
     /// Opens a connection, checks the server and applies the session settings, without a time limit. Fails if the

@@ -24,5 +24,5 @@ impl MySql {
 
 async fn run(connections: &Arc<Connections>, text: &str) {
     let run = async |mut connection| Ok((statements(text).execute(&mut connection).await?, connection));
-    connections.ask_once(run).await.unwrap();
+    connections.run_once(run).await.unwrap();
 }

@@ -105,7 +105,7 @@ impl MySql {
             rows => Ok((Some(rows?), connection)),
         };
         // The pool holds one connection, so the append uses the same one.
-        let rows: Option<Vec<(i64, Vec<u8>)>> = self.appending.ask_once(take).await?;
+        let rows: Option<Vec<(i64, Vec<u8>)>> = self.appending.run_once(take).await?;
         {
             let mut peer_appends = self.peer_appends.lock();
             peer_appends.may_hold = true;

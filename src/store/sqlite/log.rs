@@ -45,7 +45,7 @@ impl Sqlite {
         match self.rows::<(i64,)>(&batch.select_token()).await.as_deref() {
             Ok([(token,)]) if *token == batch.key.token => Ok(Append::Done),
             Ok([_, ..]) => Ok(Append::Occupied),
-            Ok([]) if !complete => Err(AppendError::NotBegun(error)),
+            Ok([]) if !complete => Err(AppendError::NotStored(error)),
             Ok([]) | Err(_) => Err(AppendError::InDoubt(error)),
         }
     }

@@ -14,9 +14,9 @@ pub(super) fn cluster_of(store: &Store) -> Arc<MySql> {
     }
 }
 
-pub(super) fn new_replica(name: &str, node: Option<&str>) -> NewReplica {
+pub(super) fn new_replica(name: &str, node: Option<&str>) -> ReplicaInfo {
     let (name, node) = (name.to_owned(), node.map(str::to_owned));
-    NewReplica { name, host: "here".to_owned(), node, capacity: 100, obeys: true }
+    ReplicaInfo { name, host: "here".to_owned(), node, capacity: 100, obeys: true }
 }
 
 async fn cluster<const COUNT: usize>(database: &Database, names: [&str; COUNT]) -> (Arc<MySql>, [Registration; COUNT]) {
@@ -75,7 +75,7 @@ async fn a_removed_replica_that_renews_is_restored_unchanged() {
     let Some(database) = Database::mysql().await else { return };
     let cluster = cluster_of(&database.open().await);
     let obeying = cluster.register(new_replica("be1", Some("worker1"))).await.unwrap();
-    let refusing = cluster.register(NewReplica { obeys: false, ..new_replica("be2", None) }).await.unwrap();
+    let refusing = cluster.register(ReplicaInfo { obeys: false, ..new_replica("be2", None) }).await.unwrap();
     let before = cluster.replicas().await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     for registration in [&obeying, &refusing] {
@@ -87,7 +87,7 @@ async fn a_removed_replica_that_renews_is_restored_unchanged() {
     }
     let after = cluster.replicas().await.unwrap();
     for (before, after) in before.iter().zip(&after) {
-        assert_eq!((&before.id, &before.replica), (&after.id, &after.replica));
+        assert_eq!((&before.id, &before.info), (&after.id, &after.info));
         assert!(after.uptime_ms >= 300, "the uptime restarted: {after:?}");
     }
     assert_eq!(after.len(), 2);
@@ -147,7 +147,7 @@ async fn each_request_without_a_name_hits_the_longest_running_replica_that_is_re
         let names = ["leaving", "behind", "silent", "lost", "asked", "one", "two"];
         let (cluster, registrations) = cluster(&database, names).await;
         let [leaving, behind, silent, lost, asked, one, two] = &registrations;
-        cluster.register(NewReplica { obeys: false, ..new_replica("spared", None) }).await.unwrap();
+        cluster.register(ReplicaInfo { obeys: false, ..new_replica("spared", None) }).await.unwrap();
         cluster.renew(leaving, ReplicaStatus { draining: true, ..ReplicaStatus::default() }).await.unwrap();
         cluster.renew(behind, ReplicaStatus { behind: true, ..ReplicaStatus::default() }).await.unwrap();
         cluster.request_crash(Some(&asked.id()), CrashMode::Hang).await.unwrap();
@@ -171,7 +171,7 @@ async fn each_request_without_a_name_hits_the_longest_running_replica_that_is_re
 async fn a_request_hits_the_named_replica_unless_the_replica_is_lost_or_refuses() {
     let Some(database) = Database::mysql().await else { return };
     let (cluster, [lost, one]) = cluster(&database, ["lost", "one"]).await;
-    let spared = cluster.register(NewReplica { obeys: false, ..new_replica("spared", None) }).await.unwrap();
+    let spared = cluster.register(ReplicaInfo { obeys: false, ..new_replica("spared", None) }).await.unwrap();
     database.run("UPDATE leases SET renewed_at = renewed_at - INTERVAL 5001000 MICROSECOND WHERE name = 'lost'").await;
     cluster.renew(&one, ReplicaStatus { draining: true, behind: true, ..ReplicaStatus::default() }).await.unwrap();
     for mode in [CrashMode::Unready, CrashMode::Hang] {

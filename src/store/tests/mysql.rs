@@ -118,7 +118,7 @@ async fn statements_that_hang_in_mysql_do_not_pile_up() {
             store.claim_index(1),
             cluster.renew(&registration, ReplicaStatus::default())
         );
-        assert!(matches!(appended, Err(AppendError::NotBegun(_))), "the append ended with {appended:?}");
+        assert!(matches!(appended, Err(AppendError::NotStored(_))), "the append ended with {appended:?}");
         assert!(claimed.is_err() && renewed.is_err());
         assert!(sessions().await < 2 * normal, "MySQL had {} sessions instead of about {normal}", sessions().await);
     }

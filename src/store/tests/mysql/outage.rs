@@ -45,7 +45,7 @@ async fn a_commit_whose_answer_was_lost_is_found_by_appending_again() {
         });
         assert!(matches!(appended, Err(AppendError::InDoubt(_))), "the append was not in doubt: {appended:?}");
         let still_cut = store.append(&batch).await;
-        assert!(matches!(still_cut, Err(AppendError::NotBegun(_))), "the append was not refused: {still_cut:?}");
+        assert!(matches!(still_cut, Err(AppendError::NotStored(_))), "the append was not refused: {still_cut:?}");
         proxy.becomes(Network::Open);
         assert_eq!(store.append(&batch).await.unwrap(), Append::Done);
     }
@@ -78,7 +78,7 @@ async fn an_append_without_a_connection_is_refused_and_not_in_doubt() {
     let batch = store.new_batch(None, Offset(0), &[smile(&store, "anna", "bruno", "a")], Timestamp::now());
     proxy.becomes(Network::Cut);
     let refused = timeout(SOON, store.append(&batch)).await.unwrap();
-    assert!(matches!(refused, Err(AppendError::NotBegun(_))), "the append was not refused: {refused:?}");
+    assert!(matches!(refused, Err(AppendError::NotStored(_))), "the append was not refused: {refused:?}");
     proxy.becomes(Network::Open);
     assert_eq!(whole_log(&store).await, []);
 }
@@ -231,7 +231,7 @@ async fn a_handshake_that_takes_longer_than_an_append_may_wait_is_completed() {
     let batch = store.new_batch(None, Offset(0), &[smile(&store, "anna", "bruno", "a")], Timestamp::now());
     proxy.becomes(Network::Slow(Duration::from_millis(100)));
     let refused = store.append(&batch).await;
-    assert!(matches!(refused, Err(AppendError::NotBegun(_))), "the handshake was quick: {refused:?}");
+    assert!(matches!(refused, Err(AppendError::NotStored(_))), "the handshake was quick: {refused:?}");
     let appended = async { while store.append(&batch).await.is_err() {} };
     timeout(PATIENCE, appended).await.expect("the batch should be appended");
     assert_eq!(store.log_state().await.unwrap().head, Offset(1));
