@@ -20,8 +20,6 @@ use axum::{Extension, Json, Router};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower_http::CompressionLevel;
-use tower_http::compression::CompressionLayer;
 
 use crate::config::ServeOptions;
 use crate::protocol::{ErrorCode, Refusal};
@@ -32,10 +30,6 @@ pub(crate) use rate_limit::RateLimit;
 
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// High, since clients cache the page and its assets. Brotli's level 11 would take several times the CPU time and save
-/// only a few per cent more.
-const COMPRESSION: CompressionLevel = CompressionLevel::Precise(9);
 
 pub(crate) struct AppState {
     pub context: Arc<session::Context>,
@@ -67,10 +61,7 @@ pub(crate) fn public(app: Arc<AppState>, limit: Option<&RateLimit>) -> Router {
         .route("/ping", get(api::ping))
         .merge(probes())
         .method_not_allowed_fallback(method_not_allowed);
-    let compression = CompressionLayer::new().quality(COMPRESSION);
-    limited
-        .merge(free)
-        .layer(compression)
+    page::compressed(limited.merge(free))
         .layer(middleware::map_response_with_state(Arc::clone(&app), finish))
         .with_state(app)
 }

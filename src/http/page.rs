@@ -5,14 +5,25 @@
 //! changes the version.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::body::{Bytes, to_bytes};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router, middleware};
+use foldhash::HashMap;
 use headers::{HeaderMapExt, IfNoneMatch};
+use parking_lot::Mutex;
 use rust_embed::{EmbeddedFile, RustEmbed};
+use tokio::sync::OnceCell;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
 
 use crate::protocol::{ErrorCode, Refusal};
+
+/// High, since each asset is compressed once. Brotli's level 11 would take several times the CPU time and save only a
+/// few per cent more.
+const COMPRESSION: CompressionLevel = CompressionLevel::Precise(9);
 
 #[derive(RustEmbed)]
 #[folder = "web/"]
@@ -30,6 +41,31 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     }
     format!("{:016x}", hasher.finish())
 });
+
+/// The hash of the embedded file that a response holds.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct FileHash([u8; 32]);
+
+/// A file and the encoding of a response; `None` if the response is not compressed.
+type Encoded = (FileHash, Option<HeaderValue>);
+
+/// The body of each asset in each encoding that a client has requested.
+static BODIES: LazyLock<Mutex<HashMap<Encoded, Arc<OnceCell<Bytes>>>>> = LazyLock::new(Mutex::default);
+
+pub(super) fn compressed<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+    let compression = CompressionLayer::new().quality(COMPRESSION);
+    routes.layer(compression).layer(middleware::map_response(compressed_once))
+}
+
+/// Replaces the body of an asset, which is compressed while it is read, with one that has been read.
+async fn compressed_once(mut response: Response) -> Response {
+    let Some(file) = response.extensions_mut().remove::<FileHash>() else { return response };
+    let encoding = response.headers().get(header::CONTENT_ENCODING).cloned();
+    let (parts, body) = response.into_parts();
+    let read = Arc::clone(BODIES.lock().entry((file, encoding)).or_default());
+    let read = read.get_or_init(async || to_bytes(body, usize::MAX).await.expect("memory should be readable")).await;
+    Response::from_parts(parts, read.clone().into())
+}
 
 pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
@@ -54,7 +90,12 @@ pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Respo
         (header::CACHE_CONTROL, caching.to_owned()),
         (header::ETAG, tag),
     ];
-    if is_known { (StatusCode::NOT_MODIFIED, fields).into_response() } else { (fields, text(&asset)).into_response() }
+    if is_known {
+        return (StatusCode::NOT_MODIFIED, fields).into_response();
+    }
+    // The response to HEAD loses its body.
+    let file = (method == Method::GET).then(|| Extension(FileHash(asset.metadata.sha256_hash())));
+    (fields, file, text(&asset)).into_response()
 }
 
 fn text(asset: &EmbeddedFile) -> String {
@@ -90,7 +131,33 @@ fn stripped(source: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn every_response_with_an_asset_in_one_encoding_shares_its_bytes() {
+        let routes = compressed(Router::new().route("/v/{*file}", get(asset)).fallback(asset));
+        let body = async |method: &str, path: &str, accepted: &str| {
+            let request = Request::builder().method(method).uri(path).header(header::ACCEPT_ENCODING, accepted);
+            let response = routes.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            to_bytes(response.into_body(), usize::MAX).await.unwrap()
+        };
+        let mut bodies = Vec::new();
+        for accepted in ["br", "gzip", "identity"] {
+            assert!(body("HEAD", "/v/1/style.css", accepted).await.is_empty());
+            let first = body("GET", "/v/1/style.css", accepted).await;
+            for path in ["/v/1/style.css", "/v/2/style.css", "/style.css"] {
+                assert_eq!(body("GET", path, accepted).await.as_ptr(), first.as_ptr(), "{accepted}");
+            }
+            assert_ne!(body("GET", "/v/1/js/app.js", accepted).await, first);
+            bodies.push(first);
+        }
+        assert!(!bodies[0].is_empty() && bodies.is_sorted_by_key(Bytes::len), "an encoding had another's body");
+    }
 
     #[test]
     fn whole_line_comments_indentation_and_empty_lines_are_stripped() {
