@@ -46,9 +46,11 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct FileHash([u8; 32]);
 
+/// A file and the encoding of a response; `None` if the response is not compressed.
+type Encoded = (FileHash, Option<HeaderValue>);
+
 /// The body of each asset in each encoding that a client has requested.
-static BODIES: LazyLock<Mutex<HashMap<(FileHash, Option<HeaderValue>), Arc<OnceCell<Bytes>>>>> =
-    LazyLock::new(Mutex::default);
+static BODIES: LazyLock<Mutex<HashMap<Encoded, Arc<OnceCell<Bytes>>>>> = LazyLock::new(Mutex::default);
 
 pub(super) fn compressed<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
     let compression = CompressionLayer::new().quality(COMPRESSION);

@@ -45,9 +45,9 @@ impl RateLimit {
         let config = GovernorConfigBuilder::default()
             .period(period)
             .burst_size(burst)
-            .key_extractor(address.clone())
+            .key_extractor(key.clone())
             .finish()?;
-        Some(Self { config: Arc::new(config), address, refusals: Arc::default() })
+        Some(Self { config: Arc::new(config), key, refusals: Arc::default() })
     }
 
     pub(super) fn layer<S: Clone + Send + Sync + 'static>(&self, routes: Router<S>) -> Router<S> {
