@@ -77,8 +77,9 @@ fn report(error: &dyn Display) {
 
 /// Prints a usage error, the help or the version, and returns the exit status.
 fn refuse(mut error: clap::Error) -> ExitCode {
-    let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
-    if argument.starts_with("--store ") {
+    let context = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
+    let (argument, value) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue));
+    if argument.starts_with("--store ") && !value.is_empty() {
         // The value may contain a password.
         error.insert(ContextKind::InvalidValue, ContextValue::String("(not shown)".to_owned()));
     }

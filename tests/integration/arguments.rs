@@ -1,0 +1,22 @@
+//! What the program and the scripts say about invalid options, variables and files.
+
+use crate::support::process::run_program_with;
+
+/// Runs the program. Returns its exit status and what it printed on standard error.
+async fn refusal(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let output = run_program_with(arguments, variables).await;
+    (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+}
+
+#[tokio::test]
+async fn a_missing_or_invalid_value_is_explained() {
+    for (arguments, expected) in [
+        (&["--store"][..], "a value is required for '--store <URL>'"),
+        (&["--listen"], "a value is required for '--listen <ADDR>'"),
+        (&["--store=mysql://chat:hush@here"], "invalid value '(not shown)' for '--store <URL>'"),
+    ] {
+        let (code, said) = refusal(arguments, &[]).await;
+        assert_eq!(code, Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?}: the error lacked {expected:?}: {said}");
+    }
+}
