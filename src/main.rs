@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 use smilingchat::config::{Command, CommandLine, ServeOptions};
 use smilingchat::server::Server;
 use smilingchat::{check, operate, simulate, telemetry};
@@ -20,7 +20,7 @@ const WORKERS_VARIABLE: &str = "TOKIO_WORKER_THREADS";
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
-    let command_line = match CommandLine::try_parse() {
+    let command_line = match parse() {
         Ok(command_line) => command_line,
         Err(error) => return refuse(error),
     };
@@ -34,6 +34,15 @@ fn main() -> ExitCode {
         report(&error);
         ExitCode::FAILURE
     })
+}
+
+fn parse() -> Result<CommandLine, clap::Error> {
+    let mut program = CommandLine::command();
+    if words().next().is_some_and(|word| program.find_subcommand(word).is_some()) {
+        // The options before a command are those of `serve`, so clap would check their variables for every command.
+        program = program.mut_args(|argument| argument.env(None::<&str>));
+    }
+    CommandLine::from_arg_matches(&program.try_get_matches()?)
 }
 
 /// Unless [`WORKERS_VARIABLE`] is set, the runtime has one worker fewer than there are processors, but at least one.

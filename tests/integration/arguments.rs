@@ -9,6 +9,21 @@ async fn refusal(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>
 }
 
 #[tokio::test]
+async fn a_variable_of_serve_does_not_affect_other_commands() {
+    let variables = [("SMILINGCHAT_CAPACITY", "many"), ("SMILINGCHAT_STORE", "nowhere")];
+    for command in ["check", "replicas", "crash"] {
+        let (code, said) = refusal(&[command, "--url=http://127.0.0.1:1"], &variables).await;
+        assert_eq!(code, Some(1), "{command}: {said}");
+        assert!(said.contains("http://127.0.0.1:1"), "{command} sent no request: {said}");
+    }
+    for arguments in [&["serve"][..], &[]] {
+        let (code, said) = refusal(arguments, &variables[..1]).await;
+        assert_eq!(code, Some(2), "{arguments:?}: {said}");
+        assert!(said.contains("SMILINGCHAT_CAPACITY (--capacity <"), "{arguments:?} did not name the variable: {said}");
+    }
+}
+
+#[tokio::test]
 async fn a_missing_or_invalid_value_is_explained() {
     for (arguments, expected) in [
         (&["--store"][..], "a value is required for '--store <URL>'"),
