@@ -9,6 +9,26 @@ async fn refusal(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>
 }
 
 #[tokio::test]
+async fn an_invalid_number_of_workers_is_refused() {
+    for workers in ["0", "-3", "abc", "1025", "18446744073709551615"] {
+        let variables = [("TOKIO_WORKER_THREADS", workers)];
+        for (command, status) in [("serve", 2), ("simulate", 2), ("check", 1)] {
+            let (code, said) = refusal(&[command], &variables).await;
+            assert_eq!(code, Some(status), "{command} with {workers}: {said}");
+            assert!(
+                said.contains(&format!("invalid value \"{workers}\" for TOKIO_WORKER_THREADS"))
+                    && !said.contains("panicked"),
+                "{command} did not explain {workers}: {said}"
+            );
+        }
+    }
+    for workers in ["", "1"] {
+        let (_, said) = refusal(&["check", "--url=http://127.0.0.1:1"], &[("TOKIO_WORKER_THREADS", workers)]).await;
+        assert!(said.contains("GET http://127.0.0.1:1"), "{workers:?} workers were refused: {said}");
+    }
+}
+
+#[tokio::test]
 async fn a_variable_of_serve_does_not_affect_other_commands() {
     let variables = [("SMILINGCHAT_CAPACITY", "many"), ("SMILINGCHAT_STORE", "nowhere")];
     for command in ["check", "replicas", "crash"] {
