@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use self::drain::{CLOSE_RESERVE, drain};
 use self::tasks::Tasks;
-use crate::config::{InvalidValue, ServeOptions, secret};
+use crate::config::{InvalidValue, ServeOptions, crash_token};
 use crate::http::{self, AppState, RateLimit};
 use crate::hub::Hub;
 use crate::index::{self, Indexer};
@@ -40,7 +40,7 @@ pub enum ServerError {
     /// The replica cannot listen on the address, for example because the address is in use.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
-    /// The options are invalid, or name a file that is empty or cannot be read.
+    /// The options are invalid, or the content of a file that they name is invalid or cannot be read.
     #[error(transparent)]
     Options(#[from] InvalidValue),
     /// The limit on open files allows no session, or is unknown.
@@ -77,7 +77,7 @@ impl Server {
         // Bind first: a port in use is the likeliest mistake, and is then reported immediately.
         let (public, address) = bind(options.listen)?;
         let (operations, ops_address) = bind(options.ops_listen)?;
-        let crash_token = secret(options.crash_token_file.as_deref(), "token (SMILINGCHAT_CRASH_TOKEN_FILE)")?;
+        let crash_token = crash_token(options.crash_token_file.as_deref(), "SMILINGCHAT_CRASH_TOKEN_FILE")?;
         let store_url = options.store_url()?;
         let (max_sessions, connections) = file_limit::divide_files(options.max_sessions)?;
         options.max_sessions = max_sessions;

@@ -1,6 +1,7 @@
 //! What the program and the scripts say about invalid options, variables and files.
 
 use crate::support::process::run_program_with;
+use crate::support::replica::TestStore;
 
 /// Runs the program. Returns its exit status and what it printed on standard error.
 async fn refusal(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
@@ -25,6 +26,28 @@ async fn an_invalid_number_of_workers_is_refused() {
     for workers in ["", "1"] {
         let (_, said) = refusal(&["check", "--url=http://127.0.0.1:1"], &[("TOKIO_WORKER_THREADS", workers)]).await;
         assert!(said.contains("GET http://127.0.0.1:1"), "{workers:?} workers were refused: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_no_client_can_send_is_refused() {
+    let store = TestStore::new();
+    let file = store.path().with_extension("token");
+    std::fs::write(&file, "one\ntwo\n").unwrap();
+    let file = file.to_str().expect("text");
+    let store = format!("--store=sqlite:{}", store.path().display());
+    let serve = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", &store, "--crash-token-file", file];
+    for (arguments, status) in [
+        (&serve[..], 1),
+        (&["crash", "--url=http://127.0.0.1:1", "--token-file", file], 1),
+        (&["simulate", "--url=ws://127.0.0.1:1/ws", "--crash-token-file", file], 2),
+    ] {
+        let (code, said) = refusal(arguments, &[]).await;
+        assert_eq!((code, said.lines().count()), (Some(status), 1), "{arguments:?}: {said}");
+        assert!(
+            said.contains("CRASH_TOKEN_FILE)") && said.contains(&format!("in {file} contains a line break")),
+            "{arguments:?}: the error lacked the variable, the file or the reason: {said}"
+        );
     }
 }
 
