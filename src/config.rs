@@ -56,11 +56,13 @@ const STORE_HELP: &str = "Where the smiles are stored: sqlite:PATH or mysql://US
 #[derive(Args, Clone, Debug)]
 pub struct ServeOptions {
     /// Address of the page, the API and /ws; port 0 means any free port, which is logged
-    #[arg(long, env = "SMILINGCHAT_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "SMILINGCHAT_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080",
+          value_parser = address)]
     pub listen: SocketAddr,
 
     /// Address of /metrics, /livez and /readyz for operators
-    #[arg(long, env = "SMILINGCHAT_OPS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9090")]
+    #[arg(long, env = "SMILINGCHAT_OPS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9090",
+          value_parser = address)]
     pub ops_listen: SocketAddr,
 
     /// The URL of the store; without one, a file in the platform's data directory
@@ -249,6 +251,11 @@ fn allowed_in_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
+fn address(text: &str) -> Result<SocketAddr, InvalidValue> {
+    let wrong = |_| "give ADDRESS:PORT, as in 127.0.0.1:8080; a host name is not accepted".into();
+    text.parse().map_err(wrong)
+}
+
 /// If `length` includes 0, an empty variable counts as unset.
 fn name(length: RangeInclusive<usize>) -> impl Fn(&str) -> Result<String, InvalidValue> + Clone {
     move |text| {
@@ -260,12 +267,16 @@ fn name(length: RangeInclusive<usize>) -> impl Fn(&str) -> Result<String, Invali
 
 /// `on` or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString)]
-#[strum(serialize_all = "snake_case")]
+#[strum(serialize_all = "snake_case", parse_err_ty = InvalidValue, parse_err_fn = no_switch)]
 pub enum Switch {
     /// Enabled.
     On,
     /// Disabled.
     Off,
+}
+
+fn no_switch(_: &str) -> InvalidValue {
+    "give on or off".into()
 }
 
 /// The values of one option. Through this alias, clap parses them as one argument; a field of type `Vec` would make the

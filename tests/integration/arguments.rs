@@ -72,6 +72,11 @@ async fn a_missing_or_invalid_value_is_explained() {
         (&["--store"][..], "a value is required for '--store <URL>'"),
         (&["--listen"], "a value is required for '--listen <ADDR>'"),
         (&["--store=mysql://chat:hush@here"], "invalid value '(not shown)' for '--store <URL>'"),
+        (&["--listen=localhost:8080"], "give ADDRESS:PORT, as in 127.0.0.1:8080; a host name is not accepted"),
+        (&["--ops-listen=:9090"], "give ADDRESS:PORT, as in 127.0.0.1:8080; a host name is not accepted"),
+        (&["--crash=On"], "give on or off"),
+        (&["--rebalance=true"], "give on or off"),
+        (&["crash", "--mode=explode"], "give exit, hang or unready"),
     ] {
         let (code, said) = refusal(arguments, &[]).await;
         assert_eq!(code, Some(2), "{arguments:?}: {said}");
