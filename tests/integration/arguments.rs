@@ -77,6 +77,8 @@ async fn a_missing_or_invalid_value_is_explained() {
         (&["--crash=On"], "give on or off"),
         (&["--rebalance=true"], "give on or off"),
         (&["crash", "--mode=explode"], "give exit, hang or unready"),
+        (&["simulate", "--url=ws://127.0.0.1:8080"], "the path is /; give ws://HOST:PORT/ws"),
+        (&["simulate", "--url=ws://one/ws,ws://two/chat"], "the path is /chat; give ws://HOST:PORT/ws"),
     ] {
         let (code, said) = refusal(arguments, &[]).await;
         assert_eq!(code, Some(2), "{arguments:?}: {said}");
