@@ -171,12 +171,15 @@ impl Server {
 
     async fn begin_epoch(&self) {
         let begin = self.app.context.store.begin_epoch(&self.app.context.tail.epoch);
-        match tokio::time::timeout(EPOCH_TIMEOUT, begin).await {
-            Ok(Ok(true)) => tracing::warn!("the log was replaced or has lost its end; a new epoch begins"),
+        let begun = tokio::time::timeout(EPOCH_TIMEOUT, begin).await;
+        match begun.unwrap_or_else(|_| Err(StoreError::Unavailable("it did not answer in time".into()))) {
+            Ok(true) => tracing::warn!("the log was replaced or has lost its end; a new epoch begins"),
             // The epoch has changed already.
-            Ok(Ok(false)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "cannot begin a new epoch"),
-            Err(_) => tracing::warn!("cannot begin a new epoch: the store did not answer in time"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(
+                %error,
+                "cannot begin a new epoch; begin one by hand before the next start: see Backup in docs/OPERATING.md"
+            ),
         }
     }
 
