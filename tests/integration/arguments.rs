@@ -1,7 +1,12 @@
 //! What the program and the scripts say about invalid options, variables and files.
 
+use std::path::Path;
+
+use tokio::process::Command;
+
 use crate::support::process::run_program_with;
 use crate::support::replica::TestStore;
+use crate::support::within;
 
 /// Runs the program. Returns its exit status and what it printed on standard error.
 async fn refusal(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
@@ -83,5 +88,30 @@ async fn a_missing_or_invalid_value_is_explained() {
         let (code, said) = refusal(arguments, &[]).await;
         assert_eq!(code, Some(2), "{arguments:?}: {said}");
         assert!(said.contains(expected), "{arguments:?}: the error lacked {expected:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_script_with_an_invalid_argument_prints_its_usage_and_does_nothing() {
+    for (script, arguments) in [
+        ("debian-packages", &["--help"][..]),
+        ("e2e", &["--help"]),
+        ("fuzz", &["--help"]),
+        ("fuzz", &["5s"]),
+        ("fuzz", &["5", "6"]),
+        ("lint-docker", &["--help"]),
+        ("lint-docker", &["docker", "swarm"]),
+        ("manifests", &["--help"]),
+        ("mysql", &["--help"]),
+        ("sbom", &["--help"]),
+        ("screenshot", &["--help"]),
+        ("test", &["--help"]),
+        ("test", &["quick"]),
+    ] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(script);
+        let output = within("the script exits", Command::new(path).args(arguments).output()).await.expect("an output");
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{script} {arguments:?}: {said}");
+        assert!(said.contains(&format!("scripts/{script}")), "{script} {arguments:?}: the usage was missing: {said}");
     }
 }
