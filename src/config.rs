@@ -55,11 +55,13 @@ const STORE_HELP: &str = "Where the smiles are stored: sqlite:PATH or mysql://US
 #[derive(Args, Clone, Debug)]
 pub struct ServeOptions {
     /// Address of the page, the API and /ws; port 0 means any free port, which is logged
-    #[arg(long, env = "SMILINGCHAT_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "SMILINGCHAT_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080",
+          value_parser = address)]
     pub listen: SocketAddr,
 
     /// Address of /metrics, /livez and /readyz for operators
-    #[arg(long, env = "SMILINGCHAT_OPS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9090")]
+    #[arg(long, env = "SMILINGCHAT_OPS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9090",
+          value_parser = address)]
     pub ops_listen: SocketAddr,
 
     /// The URL of the store; without one, a file in the platform's data directory
@@ -220,6 +222,22 @@ pub fn secret(file: Option<&Path>, what: &str) -> Result<Option<String>, Invalid
     }
 }
 
+/// Reads the token for crash requests in `file`; without a file, returns `None`.
+///
+/// # Errors
+/// [`InvalidValue`] if the file cannot be read or is empty, or if the token contains a control character, which no
+/// client could send. The message names `variable`, the variable of the option.
+pub fn crash_token(file: Option<&Path>, variable: &str) -> Result<Option<String>, InvalidValue> {
+    let Some(file) = file else { return Ok(None) };
+    let what = format!("token ({variable})");
+    let token = secret(Some(file), &what)?;
+    if token.as_ref().is_some_and(|token| token.contains(char::is_control)) {
+        let file = file.display();
+        return Err(format!("the {what} in {file} contains a line break or another control character").into());
+    }
+    Ok(token)
+}
+
 /// The host name without the characters that a replica's name cannot contain, truncated to the maximum length of a
 /// name; `replica` if nothing is left.
 pub fn host_name() -> String {
@@ -230,6 +248,11 @@ pub fn host_name() -> String {
 
 fn allowed_in_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+fn address(text: &str) -> Result<SocketAddr, InvalidValue> {
+    let wrong = |_| "give ADDRESS:PORT, as in 127.0.0.1:8080; a host name is not accepted".into();
+    text.parse().map_err(wrong)
 }
 
 /// If `length` includes 0, an empty variable counts as unset.
@@ -243,12 +266,16 @@ fn name(length: RangeInclusive<usize>) -> impl Fn(&str) -> Result<String, Invali
 
 /// `on` or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString)]
-#[strum(serialize_all = "snake_case")]
+#[strum(serialize_all = "snake_case", parse_err_ty = InvalidValue, parse_err_fn = no_switch)]
 pub enum Switch {
     /// Enabled.
     On,
     /// Disabled.
     Off,
+}
+
+fn no_switch(_: &str) -> InvalidValue {
+    "give on or off".into()
 }
 
 /// The values of one option. Through this alias, clap parses them as one argument; a field of type `Vec` would make the

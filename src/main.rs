@@ -6,8 +6,8 @@ use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue};
-use clap::{CommandFactory, Parser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches};
 use smilingchat::config::{Command, CommandLine, ServeOptions};
 use smilingchat::server::Server;
 use smilingchat::{check, operate, simulate, telemetry};
@@ -16,15 +16,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 const WORKERS_VARIABLE: &str = "TOKIO_WORKER_THREADS";
 
+const MOST_WORKERS: usize = 1024;
+
 /// Why a command failed, in one line.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
-    let command_line = match CommandLine::try_parse() {
-        Ok(command_line) => command_line,
+    let (command_line, workers) = match parse().and_then(|parsed| Ok((parsed, workers()?))) {
+        Ok(parsed) => parsed,
         Err(error) => return refuse(error),
     };
-    let outcome = runtime().map_err(Failure::from).and_then(|runtime| {
+    let outcome = runtime(workers).map_err(Failure::from).and_then(|runtime| {
         let outcome = runtime.block_on(run(command_line));
         // Dropping the runtime would wait, without a limit, for a name that is being resolved.
         runtime.shutdown_background();
@@ -36,16 +38,34 @@ fn main() -> ExitCode {
     })
 }
 
-/// Unless [`WORKERS_VARIABLE`] is set, the runtime has one worker fewer than there are processors, but at least one.
-/// The remaining processor is for the threads of SQLite and the indexer, or for MySQL on the same machine: with a
-/// worker on every processor, the replica and the store would preempt each other during a commit.
-fn runtime() -> std::io::Result<Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if std::env::var_os(WORKERS_VARIABLE).is_none() {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        builder.worker_threads(processors.saturating_sub(1).max(1));
+fn parse() -> Result<CommandLine, clap::Error> {
+    let mut program = CommandLine::command();
+    if words().next().is_some_and(|word| program.find_subcommand(word).is_some()) {
+        // The options before a command are those of `serve`, so clap would check their variables for every command.
+        program = program.mut_args(|argument| argument.env(None::<&str>));
     }
-    builder.enable_all().build()
+    CommandLine::from_arg_matches(&program.try_get_matches()?)
+}
+
+/// The number of the runtime's workers. Unless [`WORKERS_VARIABLE`] is set, the runtime has one worker fewer than there
+/// are processors, but at least one. The remaining processor is for the threads of SQLite and the indexer, or for MySQL
+/// on the same machine: with a worker on every processor, the replica and the store would preempt each other during a
+/// commit.
+fn workers() -> Result<usize, clap::Error> {
+    let text = std::env::var_os(WORKERS_VARIABLE).unwrap_or_default();
+    if text.is_empty() {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        return Ok(processors.saturating_sub(1).max(1));
+    }
+    let workers = text.to_str().and_then(|text| text.parse::<usize>().ok());
+    workers.filter(|workers| (1..=MOST_WORKERS).contains(workers)).ok_or_else(|| {
+        let message = format!("invalid value {text:?} for {WORKERS_VARIABLE}: give a number from 1 to {MOST_WORKERS}");
+        CommandLine::command().error(ErrorKind::ValueValidation, message)
+    })
+}
+
+fn runtime(workers: usize) -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
 }
 
 async fn run(command_line: CommandLine) -> Result<ExitCode, Failure> {
@@ -77,8 +97,9 @@ fn report(error: &dyn Display) {
 
 /// Prints a usage error, the help or the version, and returns the exit status.
 fn refuse(mut error: clap::Error) -> ExitCode {
-    let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
-    if argument.starts_with("--store ") {
+    let context = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
+    let (argument, value) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue));
+    if argument.starts_with("--store ") && !value.is_empty() {
         // The value may contain a password.
         error.insert(ContextKind::InvalidValue, ContextValue::String("(not shown)".to_owned()));
     }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use jiff::SignedDuration;
 
 use crate::client::api::{self, ApiError, Replica, ReplicaList};
-use crate::config::{CrashOptions, InvalidValue, ReplicasOptions, secret};
+use crate::config::{CrashOptions, InvalidValue, ReplicasOptions, crash_token};
 use crate::protocol::{CrashMode, CrashRequest};
 
 const COLUMNS: [&str; 8] = ["REPLICA", "HOST", "STATE", "UP", "SESSIONS", "SMILES/S", "CAPACITY", "VERSION"];
@@ -13,7 +13,7 @@ const COLUMNS: [&str; 8] = ["REPLICA", "HOST", "STATE", "UP", "SESSIONS", "SMILE
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OperateError {
-    /// The token file cannot be read, or is empty.
+    /// The token file cannot be read, or contains no valid token.
     #[error(transparent)]
     Token(#[from] InvalidValue),
     /// The list of replicas could not be read.
@@ -39,9 +39,9 @@ pub async fn replicas(options: &ReplicasOptions) -> Result<(), OperateError> {
 /// Requests a crash, and prints the id of the replica and what happens to it.
 ///
 /// # Errors
-/// [`OperateError`], if the token file cannot be read or is empty, the request fails or the line cannot be printed.
+/// [`OperateError`], if the token file contains no valid token, the request fails or the line cannot be printed.
 pub async fn crash(options: &CrashOptions) -> Result<(), OperateError> {
-    let token = secret(options.token_file.as_deref(), "token (SMILINGCHAT_CRASH_TOKEN_FILE)")?;
+    let token = crash_token(options.token_file.as_deref(), "SMILINGCHAT_CRASH_TOKEN_FILE")?;
     let request = CrashRequest { replica: options.replica.clone(), mode: Some(options.mode) };
     let crashed = api::crash(&options.url, &request, token.as_deref()).await.map_err(OperateError::NotCrashed)?;
     say(&match crashed.mode {

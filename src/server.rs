@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use self::drain::{CLOSE_RESERVE, drain};
 use self::tasks::Tasks;
-use crate::config::{InvalidValue, ServeOptions, secret};
+use crate::config::{InvalidValue, ServeOptions, crash_token};
 use crate::http::{self, AppState, RateLimit};
 use crate::hub::Hub;
 use crate::index::{self, Indexer};
@@ -40,7 +40,7 @@ pub enum ServerError {
     /// The replica cannot listen on the address, for example because the address is in use.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
-    /// The options are invalid, or name a file that is empty or cannot be read.
+    /// The options are invalid, or the content of a file that they name is invalid or cannot be read.
     #[error(transparent)]
     Options(#[from] InvalidValue),
     /// The limit on open files allows no session, or is unknown.
@@ -77,7 +77,7 @@ impl Server {
         // Bind first: a port in use is the likeliest mistake, and is then reported immediately.
         let (public, address) = bind(options.listen)?;
         let (operations, ops_address) = bind(options.ops_listen)?;
-        let crash_token = secret(options.crash_token_file.as_deref(), "token (SMILINGCHAT_CRASH_TOKEN_FILE)")?;
+        let crash_token = crash_token(options.crash_token_file.as_deref(), "SMILINGCHAT_CRASH_TOKEN_FILE")?;
         let store_url = options.store_url()?;
         let (max_sessions, connections) = file_limit::divide_files(options.max_sessions)?;
         options.max_sessions = max_sessions;
@@ -172,12 +172,15 @@ impl Server {
 
     async fn begin_epoch(&self) {
         let begin = self.app.context.store.begin_epoch(&self.app.context.tail.epoch);
-        match tokio::time::timeout(EPOCH_TIMEOUT, begin).await {
-            Ok(Ok(true)) => tracing::warn!("the log was replaced or has lost its end; a new epoch begins"),
+        let begun = tokio::time::timeout(EPOCH_TIMEOUT, begin).await;
+        match begun.unwrap_or_else(|_| Err(StoreError::Unavailable("it did not answer in time".into()))) {
+            Ok(true) => tracing::warn!("the log was replaced or has lost its end; a new epoch begins"),
             // The epoch has changed already.
-            Ok(Ok(false)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "cannot begin a new epoch"),
-            Err(_) => tracing::warn!("cannot begin a new epoch: the store did not answer in time"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(
+                %error,
+                "cannot begin a new epoch; begin one by hand before the next start: see Backup in docs/OPERATING.md"
+            ),
         }
     }
 

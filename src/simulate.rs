@@ -34,7 +34,7 @@ use self::progress::Progress;
 use self::report::{Circumstances, Report};
 use self::user::User;
 use crate::client::{self, api::ApiError};
-use crate::config::{InvalidValue, SimulateOptions, secret};
+use crate::config::{InvalidValue, SimulateOptions, crash_token};
 use crate::model::OFFSET_LIMIT;
 use crate::protocol;
 
@@ -78,7 +78,7 @@ pub enum SimulationError {
     /// An interrupt came before the first smile was sent, while no session was open.
     #[error("interrupted before the run began")]
     Interrupted,
-    /// The file with the token for crash requests cannot be read, or contains no token.
+    /// The file with the token for crash requests cannot be read, or contains no valid token.
     #[error(transparent)]
     NoToken(#[from] InvalidValue),
     /// A replica listed the users, but no session was open at the end of the first stage.
@@ -88,7 +88,7 @@ pub enum SimulationError {
 
 impl SimulationError {
     /// The exit status of the command: 1 if the store has too few users, which breaks the contract; 2 if the token file
-    /// is unreadable or contains no token; 3 if nothing could be tested.
+    /// is unreadable or contains no valid token; 3 if nothing could be tested.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::TooFewUsers(_) => 1,
@@ -133,7 +133,7 @@ pub async fn conduct(
     progress: Progress,
     interrupt: Arc<Notify>,
 ) -> Result<Report, SimulationError> {
-    let token = secret(options.crash_token_file.as_deref(), "token (SMILINGCHAT_SIMULATE_CRASH_TOKEN_FILE)")?;
+    let token = crash_token(options.crash_token_file.as_deref(), "SMILINGCHAT_SIMULATE_CRASH_TOKEN_FILE")?;
     let users = tokio::select! {
         users = directory::users(&options.url) => users.map_err(SimulationError::NoDirectory)?,
         () = interrupt.notified() => return Err(SimulationError::Interrupted),

@@ -69,9 +69,9 @@ impl Store {
     /// or while another replica is starting or upgrading the tables. Logs what it waits for.
     ///
     /// # Errors
-    /// [`StoreError::CannotOpen`] if the file cannot be opened or upgraded, if the certificate authority's file cannot
-    /// be read, if this store does not support the MySQL server, or if a MySQL error is permanent. A MySQL server's
-    /// refusal of the account counts as permanent after 15 s.
+    /// [`StoreError::CannotOpen`] if the file cannot be opened or upgraded, if the database belongs to another program,
+    /// if the certificate authority's file cannot be read, if this store does not support the MySQL server, or if an
+    /// error of MySQL is permanent. A refusal of the account counts as permanent after 15 s.
     pub(crate) async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         match url {
             StoreUrl::Sqlite(path) => {
@@ -128,6 +128,13 @@ impl Store {
     pub(crate) async fn close(&self) {
         either!(self, database => database.close().await);
     }
+}
+
+/// Refuses a database of another program. `own` is the result of the query for the migrations' table in the schema:
+/// `None` if the schema is empty, 0 if the schema lacks this table.
+fn refuse_foreign(own: Option<i64>) -> sqlx::Result<()> {
+    let foreign = || sqlx::Error::Protocol("it belongs to another program: choose a different --store".to_owned());
+    if own == Some(0) { Err(foreign()) } else { Ok(()) }
 }
 
 fn hash_key(bytes: Vec<u8>) -> sqlx::Result<[u8; 16]> {

@@ -13,7 +13,7 @@ use crate::protocol::CrashMode;
 pub struct SimulateOptions {
     /// The /ws URLs of one or more replicas, separated by commas
     #[arg(long, env = "SMILINGCHAT_SIMULATE_URL", value_name = "ws://HOST:PORT/ws,…", value_delimiter = ',',
-          default_value = "ws://127.0.0.1:8080/ws", value_parser = url("ws", "ws://HOST:PORT/ws"))]
+          default_value = "ws://127.0.0.1:8080/ws", value_parser = sessions)]
     pub url: Vec<Url>,
 
     /// Number of conversations, each between two users
@@ -54,6 +54,17 @@ fn url(scheme: &'static str, form: &'static str) -> impl Fn(&str) -> Result<Url,
         Ok(url) => Err(format!("{}: is not supported; give {form}", url.scheme()).into()),
         Err(error) => Err(format!("{error}; give {form}").into()),
     }
+}
+
+/// The URL at which a replica opens sessions.
+fn sessions(text: &str) -> Result<Url, InvalidValue> {
+    let url = url("ws", "ws://HOST:PORT/ws")(text)?;
+    let wrong = || format!("the path is {}; give ws://HOST:PORT/ws", url.path()).into();
+    if url.path().ends_with("/ws") { Ok(url) } else { Err(wrong()) }
+}
+
+fn mode(text: &str) -> Result<CrashMode, InvalidValue> {
+    text.parse().map_err(|_| "give exit, hang or unready".into())
 }
 
 fn positive_or_never(text: &str) -> Result<f64, InvalidValue> {
@@ -103,7 +114,8 @@ pub struct CrashOptions {
     pub url: Url,
 
     /// How the replica fails: exit ends its process, hang makes it stop answering, unready makes it refuse new sessions
-    #[arg(long, env = "SMILINGCHAT_CRASH_MODE", value_name = "exit|hang|unready", default_value = "exit")]
+    #[arg(long, env = "SMILINGCHAT_CRASH_MODE", value_name = "exit|hang|unready", default_value = "exit",
+          value_parser = mode)]
     pub mode: CrashMode,
 
     /// File with the token that POST /api/crash requires; `serve --crash-token-file` reads the same variable

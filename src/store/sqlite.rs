@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Execute, Executor, FromRow, SqliteConnection};
 use tokio::sync::Mutex;
 
@@ -164,6 +164,7 @@ fn explain(error: sqlx::Error) -> Error {
         sqlx::Error::Database(refusal) if refusal.code().as_deref() == Some(SQLITE_FULL) => {
             "the disk is full: free some space".into()
         }
+        sqlx::Error::Protocol(why) => why.clone().into(),
         _ => error.into(),
     }
 }
@@ -172,7 +173,6 @@ fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", WAL_PAGES.to_string())
         // Keep statement journals in memory: otherwise each multi-row statement creates and deletes a file.

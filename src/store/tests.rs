@@ -50,6 +50,7 @@ on_every_database! {
     no_offset_appears_below_one_that_was_read,
     a_segment_survives_a_round_trip,
     there_are_256_users_with_names_and_faces,
+    a_database_of_another_program_is_refused_and_unchanged,
 }
 
 pub(crate) fn smile(store: &Store, from: &str, to: &str, id: &str) -> NewSmile {
@@ -320,6 +321,23 @@ async fn there_are_256_users_with_names_and_faces(database: &Database) {
     assert_eq!(names.len(), 256);
     assert!(store.users().iter().all(|user| Faces::parse(&user.face).is_ok()));
     assert_eq!(store.user("nobody"), None);
+}
+
+async fn a_database_of_another_program_is_refused_and_unchanged(database: &Database) {
+    let (mut file, mut tables) =
+        (None, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()");
+    if let StoreUrl::Sqlite(path) = database.url() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "").unwrap();
+        (file, tables) = (Some(path), "SELECT COUNT(*) FROM sqlite_schema");
+    }
+    let content = || file.as_ref().map(|file| std::fs::read(file).unwrap());
+    database.run("CREATE TABLE notes (text TEXT)").await;
+    let before = content();
+    let error = Store::open(&database.url()).await.err().expect("the store was opened").to_string();
+    assert!(error.ends_with("it belongs to another program: choose a different --store"), "wrong error: {error}");
+    assert_eq!(database.numbers(tables).await, [1]);
+    assert!(content() == before, "the file was changed");
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::support::http_proxy::http_proxy;
 use crate::support::page::{WITH_LIMITS, picture};
 use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
-use crate::support::{crash, eventually, get_json};
+use crate::support::{crash, eventually, get_json, within};
 
 async fn crash_at_once(server: &mut TestProcess) {
     let asked = crash(server.address).json(&json!({})).send().await;
@@ -310,6 +310,30 @@ async fn a_phone_without_browser_storage_gets_another_user_each_time() {
     let blocked = "try { return localStorage === null } catch (error) { return error.name }";
     assert_eq!(phone.run(blocked, &json!([])).await, "SecurityError");
     assert_ne!(users[0], users[1]);
+}
+
+#[tokio::test]
+async fn the_example_of_the_client_in_node_says_why_it_is_refused() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join("chat.db"), &WITH_LIMITS).await;
+    let mut node = Command::new("node")
+        .args(options_for_sockets().await)
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/client.mjs"))
+        .args([&format!("http://{}", server.address), "nobody"])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("node should start");
+    let mut output = BufReader::new(node.stdout.take().expect("the output should be piped")).lines();
+    let explained = async {
+        while let Some(line) = output.next_line().await.expect("text") {
+            if line.starts_with("unknown_user ") {
+                return;
+            }
+        }
+        panic!("the program ended without the reason");
+    };
+    within("the program prints the reason", explained).await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod accessibility;
 mod architecture;
+mod arguments;
 mod audience;
 mod browser;
 mod crash;

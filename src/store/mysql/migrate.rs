@@ -17,7 +17,7 @@ use super::connections::{ANSWER_TIMEOUT, NOT_PRIMARY, number, within};
 use super::server::MySqlServer;
 use crate::store::carry_over::{NEXT_ROWS, next_step};
 use crate::store::user_directory::UserDirectory;
-use crate::store::{StoreError, hash_key};
+use crate::store::{StoreError, hash_key, refuse_foreign};
 
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -40,6 +40,10 @@ const LOCK: &str = "SELECT GET_LOCK(CONCAT('smilingchat tables ', LEFT(SHA2(DATA
 /// Since this replica holds the lock, no other replica is running the incomplete migrations: a crash, an error or a
 /// timeout interrupted them. Migrations are idempotent, so they can run again.
 const FORGET_HALF: &str = "DELETE FROM _sqlx_migrations WHERE NOT success";
+
+const IS_OWN: &str = "
+    SELECT CAST(MAX(table_name = '_sqlx_migrations') AS SIGNED) FROM information_schema.tables
+    WHERE table_schema = DATABASE()";
 
 const COUNT_OLD_TABLES: &str = "
     SELECT COUNT(*) FROM information_schema.tables
@@ -106,6 +110,7 @@ async fn try_open(server: &MySqlServer) -> Result<Opened, sqlx::Error> {
 }
 
 async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    refuse_foreign(sqlx::query_scalar(IS_OWN).fetch_one(&mut *connection).await?)?;
     let mut migrator = sqlx::migrate!("sql/mysql");
     // This replica already holds `LOCK`. Migrations unknown to this version come from a newer one, whose replicas may
     // be running.
