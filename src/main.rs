@@ -59,7 +59,8 @@ fn workers() -> Result<usize, clap::Error> {
     }
     let workers = text.to_str().and_then(|text| text.parse::<usize>().ok());
     workers.filter(|workers| (1..=MOST_WORKERS).contains(workers)).ok_or_else(|| {
-        let message = format!("invalid value {text:?} for {WORKERS_VARIABLE}: give a number from 1 to {MOST_WORKERS}");
+        let text = text.display();
+        let message = format!("invalid value '{text}' for {WORKERS_VARIABLE}: give a number from 1 to {MOST_WORKERS}");
         CommandLine::command().error(ErrorKind::ValueValidation, message)
     })
 }

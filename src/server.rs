@@ -145,7 +145,7 @@ impl Server {
         let last = async { tokio::join!(self.app.sessions.wait(), self.tasks.connections.wait()) };
         let _ = tokio::time::timeout_at(last_requests.into(), last).await;
         // No session is left: append the rest of the queue, and give up the lease.
-        self.tasks.stop_tasks.cancel();
+        self.tasks.stop_work.cancel();
         if let Ok(closed) = tokio::time::timeout_at(deadline.into(), self.close().boxed()).await {
             closed?;
         } else {
@@ -172,8 +172,8 @@ impl Server {
 
     async fn begin_epoch(&self) {
         let begin = self.app.context.store.begin_epoch(&self.app.context.tail.epoch);
-        let begun = tokio::time::timeout(EPOCH_TIMEOUT, begin).await;
-        match begun.unwrap_or_else(|_| Err(StoreError::Unavailable("it did not answer in time".into()))) {
+        let answer = tokio::time::timeout(EPOCH_TIMEOUT, begin).await;
+        match answer.unwrap_or_else(|_| Err(StoreError::Unavailable("it did not answer in time".into()))) {
             Ok(true) => tracing::warn!("the log was replaced or has lost its end; a new epoch begins"),
             // The epoch has changed already.
             Ok(false) => {}
@@ -273,7 +273,7 @@ mod tests {
     async fn a_log_that_is_replaced_during_the_shutdown_gets_a_new_epoch() {
         let folder = tempfile::tempdir().unwrap();
         let mut server = started(&folder).await;
-        let (store, stop) = (server.app.context.store.clone(), server.tasks.stop_tasks.clone());
+        let (store, stop) = (server.app.context.store.clone(), server.tasks.stop_work.clone());
         let epoch = server.app.context.tail.epoch.clone();
         server.tasks.vital.spawn(async move {
             stop.cancelled().await;

@@ -42,11 +42,8 @@ impl RateLimit {
         // The builder's `per_second(n)` means one request every n seconds.
         let period = Duration::from_secs(1).checked_div(per_second)?;
         let key = ClientKey { trusted_proxies: trusted_proxies.into() };
-        let config = GovernorConfigBuilder::default()
-            .period(period)
-            .burst_size(burst)
-            .key_extractor(key.clone())
-            .finish()?;
+        let config =
+            GovernorConfigBuilder::default().period(period).burst_size(burst).key_extractor(key.clone()).finish()?;
         Some(Self { config: Arc::new(config), key, refusals: Arc::default() })
     }
 

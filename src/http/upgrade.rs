@@ -51,7 +51,7 @@ pub(super) async fn open(State(app): State<Arc<AppState>>, mut request: Request)
 }
 
 /// The answer to a handshake (RFC 6455, section 4.2.1). tungstenite reads only the first line of `Connection`, and only
-/// one protocol in `Upgrade`, so each of these lists is replaced by the item that matters. It also accepts every key.
+/// one protocol in `Upgrade`, so each of these lists is replaced by the item that matters. tungstenite accepts any key.
 fn accept(request: &mut Request) -> Result<Response, String> {
     let headers = request.headers_mut();
     for (name, item) in [(header::CONNECTION, "upgrade"), (header::UPGRADE, "websocket")] {

@@ -38,7 +38,7 @@ impl Lease {
         let begun = Instant::now();
         let renewed = self.store.renew(registration, status).await;
         match renewed {
-            Ok(_) => {
+            Ok(()) => {
                 *self.renewed_at.lock() = begun;
                 if self.logged.swap(false, Ordering::Relaxed) {
                     tracing::info!("the lease had expired; it has been renewed");

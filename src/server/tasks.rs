@@ -28,7 +28,7 @@ pub(super) struct Tasks {
     /// Tasks that must not end early. Each returns its name and its result.
     pub(super) vital: JoinSet<(&'static str, Result<(), StoreError>)>,
     /// Stops every vital task except the listeners.
-    pub(super) stop_tasks: CancellationToken,
+    pub(super) stop_work: CancellationToken,
     /// Stops the listeners and their HTTP connections.
     pub(super) stop_listening: CancellationToken,
     pub(super) connections: TaskTracker,
@@ -38,7 +38,7 @@ pub(super) struct Tasks {
 /// The indexer's thread must end before the runtime does.
 impl Drop for Tasks {
     fn drop(&mut self) {
-        self.stop_tasks.cancel();
+        self.stop_work.cancel();
         if let Some(indexer) = self.indexer.take() {
             // If the thread panicked, the panic hook has already reported it.
             let _ = indexer.join();
@@ -75,13 +75,13 @@ impl Tasks {
         self.vital.spawn(async move { (name, task.await) });
     }
 
-    /// Spawns a task that is dropped once `stop_tasks` is cancelled. If it ends earlier, the replica exits.
+    /// Spawns a task that is dropped once `stop_work` is cancelled. If it ends earlier, the replica exits.
     pub(super) fn spawn_endless(
         &mut self,
         name: &'static str,
         task: impl Future<Output = Result<(), StoreError>> + Send + 'static,
     ) {
-        let stop = self.stop_tasks.clone();
+        let stop = self.stop_work.clone();
         self.spawn(name, async move { stop.run_until_cancelled(task).await.unwrap_or(Ok(())) });
     }
 
@@ -89,8 +89,8 @@ impl Tasks {
     /// removes smiles older than `kept`.
     pub(super) fn spawn_vital(&mut self, context: &Context, appender: Appender, indexer: Indexer, kept: Duration) {
         let Context { replica, store, tail, metrics, .. } = context;
-        self.spawn("appender", Box::pin(appender.run(self.stop_tasks.clone())));
-        self.spawn("lease", Arc::clone(replica).run(self.stop_tasks.clone()).map(Ok));
+        self.spawn("appender", Box::pin(appender.run(self.stop_work.clone())));
+        self.spawn("lease", Arc::clone(replica).run(self.stop_work.clone()).map(Ok));
         self.spawn_indexer(indexer);
         if let Store::MySql(mysql) = store {
             self.spawn_endless("follower", Box::pin(Follower::new(Arc::clone(mysql), Arc::clone(tail)).run()));
@@ -102,7 +102,7 @@ impl Tasks {
     /// Runs the indexer on a thread of its own. On the runtime of a busy replica, each of the indexer's many short
     /// steps would wait for the scheduler, and the index would fall behind.
     fn spawn_indexer(&mut self, indexer: Indexer) {
-        let (runtime, stop) = (Handle::current(), self.stop_tasks.clone());
+        let (runtime, stop) = (Handle::current(), self.stop_work.clone());
         let (ended, has_ended) = oneshot::channel();
         self.indexer = Some(std::thread::spawn(move || {
             let _ = ended.send(runtime.block_on(stop.run_until_cancelled(indexer.run())));
