@@ -91,7 +91,7 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     browser.run(press, &json!([])).await;
     eventually("the code fills the screen", async || browser.count("dialog[open] img:not([hidden])").await == 1).await;
     let large = "const { width, height } = document.querySelector('dialog[open]').getBoundingClientRect();
-        return [width === innerWidth, height === innerHeight, document.querySelector('dialog[open] strong').textContent]";
+        return [width === document.documentElement.clientWidth, height === innerHeight, document.querySelector('dialog[open] strong').textContent]";
     let short = address.trim_start_matches("http://");
     assert_eq!(browser.run(large, &json!([])).await, json!([true, true, short]));
     browser.run(press, &json!([])).await;

@@ -1,5 +1,5 @@
-// The line that says, for a few seconds, that all lost sessions of the last crash are live again. It covers a part of the
-// timeline, so that nothing moves. The announcer says the same to screen readers.
+// The line that says, for a few seconds, that all lost sessions of the last crash are live again. It covers a part of
+// the timeline, so that nothing moves. The announcer says the same to screen readers.
 
 import { byId, element, setText } from "./dom.js";
 import { figuresOf } from "./incident.js";
