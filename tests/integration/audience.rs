@@ -70,6 +70,20 @@ async fn state(phone: &Browser) -> Value {
     phone.run("return document.getElementById('state').dataset.mood", &json!([])).await
 }
 
+/// Opens the large QR code with its key, and closes it.
+async fn the_code_fills_the_screen(browser: &Browser, address: &str) {
+    let press = "(document.querySelector('dialog[open]') ?? document.body).dispatchEvent(
+        new KeyboardEvent('keydown', { key: 'q', bubbles: true }))";
+    browser.run(press, &json!([])).await;
+    eventually("the code fills the screen", async || browser.count("dialog[open] img:not([hidden])").await == 1).await;
+    let large = "const { width, height } = document.querySelector('dialog[open]').getBoundingClientRect();
+        return [width === document.documentElement.clientWidth, height === innerHeight, document.querySelector('dialog[open] strong').textContent]";
+    let short = address.trim_start_matches("http://");
+    assert_eq!(browser.run(large, &json!([])).await, json!([true, true, short]));
+    browser.run(press, &json!([])).await;
+    assert_eq!(browser.count("dialog[open]").await, 0);
+}
+
 #[tokio::test]
 async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend_crashes() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -86,16 +100,7 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
         browser.text("join-local").await.contains("Phones cannot reach"),
         "the page did not warn that phones cannot reach 127.0.0.1"
     );
-    let press = "(document.querySelector('dialog[open]') ?? document.body).dispatchEvent(
-        new KeyboardEvent('keydown', { key: 'q', bubbles: true }))";
-    browser.run(press, &json!([])).await;
-    eventually("the code fills the screen", async || browser.count("dialog[open] img:not([hidden])").await == 1).await;
-    let large = "const { width, height } = document.querySelector('dialog[open]').getBoundingClientRect();
-        return [width === document.documentElement.clientWidth, height === innerHeight, document.querySelector('dialog[open] strong').textContent]";
-    let short = address.trim_start_matches("http://");
-    assert_eq!(browser.run(large, &json!([])).await, json!([true, true, short]));
-    browser.run(press, &json!([])).await;
-    assert_eq!(browser.count("dialog[open]").await, 0);
+    the_code_fills_the_screen(&browser, &address).await;
     eventually("the conversations run", async || browser.number("successes").await > 20).await;
 
     // Each host name has its own storage, so the tab on `localhost` acts as another phone.
