@@ -88,17 +88,24 @@ impl Connections {
     }
 
     /// If the future is dropped, the new connection becomes idle once it is open. Otherwise a caller whose time limit
-    /// is shorter than a handshake would never get a connection.
+    /// is shorter than a handshake would never get a connection. Fails as soon as all connections are discarded, since
+    /// this attempt may wait for a server that no longer answers.
     async fn open(self: &Arc<Self>, place: OwnedSemaphorePermit) -> sqlx::Result<(MySqlSession, OwnedSemaphorePermit)> {
         self.idle.lock().clear();
         let (connections, (opened, opening)) = (Arc::clone(self), oneshot::channel());
+        let mut generations = self.server.generation.subscribe();
         tokio::spawn(async move {
             let new = async {
                 let mut new = connections.server.connect().await?;
                 within(ANSWER_TIMEOUT, connections.bound_abandoned(&mut new.connection)).await?;
                 Ok(new)
             };
-            let new = new.await.map(|new| (new, place));
+            let new = tokio::select! {
+                // The attempt itself may discard all connections, namely when it finds another server.
+                biased;
+                new = new => new.map(|new| (new, place)),
+                _ = generations.changed() => Err(discarded()),
+            };
             if let Err(Ok((unclaimed, _place))) = opened.send(new) {
                 connections.idle.lock().push((unclaimed, Instant::now()));
             }
@@ -217,9 +224,7 @@ impl PooledConnection<'_> {
         let answer = tokio::select! {
             biased;
             answer = within(ANSWER_TIMEOUT, statement(connection)), if *current.borrow() == generation => answer,
-            _ = current.wait_for(|current| *current != generation) => {
-                Err(io::Error::other("the MySQL server may no longer be the primary").into())
-            }
+            _ = current.wait_for(|current| *current != generation) => Err(discarded()),
             never = late => match never {},
         };
         if matches!(answer, Ok(_) | Err(sqlx::Error::Database(_))) {
@@ -250,6 +255,11 @@ pub(super) async fn within<T, E: From<io::Error>>(
         Ok(answer) => answer,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "MySQL did not answer in time").into()),
     }
+}
+
+/// A connection, or the attempt to open one, was given up because all connections have been discarded.
+fn discarded() -> sqlx::Error {
+    io::Error::other("the MySQL server may no longer be the primary").into()
 }
 
 pub(super) fn timed_out(error: &sqlx::Error) -> bool {
