@@ -256,6 +256,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let server = started(&folder).await;
         let request = Request::get("/ws?user=anna")
+            .header(header::HOST, "127.0.0.1")
             .header(header::CONNECTION, "upgrade")
             .header(header::UPGRADE, "websocket")
             .header(header::SEC_WEBSOCKET_VERSION, "13")

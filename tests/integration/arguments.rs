@@ -22,7 +22,7 @@ async fn an_invalid_number_of_workers_is_refused() {
             let (code, said) = refusal(&[command], &variables).await;
             assert_eq!(code, Some(status), "{command} with {workers}: {said}");
             assert!(
-                said.contains(&format!("invalid value \"{workers}\" for TOKIO_WORKER_THREADS"))
+                said.contains(&format!("invalid value '{workers}' for TOKIO_WORKER_THREADS"))
                     && !said.contains("panicked"),
                 "{command} did not explain {workers}: {said}"
             );
