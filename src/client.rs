@@ -176,8 +176,8 @@ impl Client {
         self.outbox.offer(id, to, smile)
     }
 
-    /// Gives up the smiles that were temporarily refused and have not been written since. The server stored such a smile only if
-    /// an earlier transmission of it was never answered.
+    /// Gives up the smiles that were temporarily refused and have not been written since. The server stored such a
+    /// smile only if an earlier transmission of it was never answered.
     pub fn give_up_refused(&mut self) {
         self.outbox.give_up_refused();
     }

@@ -225,15 +225,13 @@ pub fn secret(file: Option<&Path>, what: &str) -> Result<Option<String>, Invalid
 /// Reads the token for crash requests in `file`; without a file, returns `None`.
 ///
 /// # Errors
-/// [`InvalidValue`] if the file cannot be read or is empty, or if the token contains a control character, which no
-/// client could send. The message names `variable`, the variable of the option.
+/// [`InvalidValue`] if the file cannot be read or is empty, or if the token contains a line break or another control
+/// character. The message names `variable`, the variable of the option.
 pub fn crash_token(file: Option<&Path>, variable: &str) -> Result<Option<String>, InvalidValue> {
-    let Some(file) = file else { return Ok(None) };
     let what = format!("token ({variable})");
-    let token = secret(Some(file), &what)?;
+    let token = secret(file, &what)?;
     if token.as_ref().is_some_and(|token| token.contains(char::is_control)) {
-        let file = file.display();
-        return Err(format!("the {what} in {file} contains a line break or another control character").into());
+        return Err(format!("the {what} contains a line break or another control character").into());
     }
     Ok(token)
 }

@@ -16,7 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 const WORKERS_VARIABLE: &str = "TOKIO_WORKER_THREADS";
 
-const MOST_WORKERS: usize = 1024;
+/// Far more than any machine needs; tokio would panic at a number that is too large.
+const MAX_WORKERS: usize = 1024;
 
 /// Why a command failed, in one line.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -58,9 +59,9 @@ fn workers() -> Result<usize, clap::Error> {
         return Ok(processors.saturating_sub(1).max(1));
     }
     let workers = text.to_str().and_then(|text| text.parse::<usize>().ok());
-    workers.filter(|workers| (1..=MOST_WORKERS).contains(workers)).ok_or_else(|| {
+    workers.filter(|workers| (1..=MAX_WORKERS).contains(workers)).ok_or_else(|| {
         let text = text.display();
-        let message = format!("invalid value '{text}' for {WORKERS_VARIABLE}: give a number from 1 to {MOST_WORKERS}");
+        let message = format!("invalid value '{text}' for {WORKERS_VARIABLE}: give a number from 1 to {MAX_WORKERS}");
         CommandLine::command().error(ErrorKind::ValueValidation, message)
     })
 }

@@ -144,7 +144,7 @@ impl Server {
         let last_requests = deadline.checked_sub(CLOSE_RESERVE / 2).unwrap_or(deadline);
         let last = async { tokio::join!(self.app.sessions.wait(), self.tasks.connections.wait()) };
         let _ = tokio::time::timeout_at(last_requests.into(), last).await;
-        // No session is left: append the rest of the queue, and give up the lease.
+        // No session accepts smiles any more: append the rest of the queue, and give up the lease.
         self.tasks.stop_work.cancel();
         if let Ok(closed) = tokio::time::timeout_at(deadline.into(), self.close().boxed()).await {
             closed?;

@@ -63,10 +63,6 @@ fn sessions(text: &str) -> Result<Url, InvalidValue> {
     if url.path().ends_with("/ws") { Ok(url) } else { Err(wrong()) }
 }
 
-fn mode(text: &str) -> Result<CrashMode, InvalidValue> {
-    text.parse().map_err(|_| "give exit, hang or unready".into())
-}
-
 fn positive_or_never(text: &str) -> Result<f64, InvalidValue> {
     if text.parse() == Ok(0.0) {
         Ok(0.0)
@@ -114,8 +110,7 @@ pub struct CrashOptions {
     pub url: Url,
 
     /// How the replica fails: exit ends its process, hang makes it stop answering, unready makes it refuse new sessions
-    #[arg(long, env = "SMILINGCHAT_CRASH_MODE", value_name = "exit|hang|unready", default_value = "exit",
-          value_parser = mode)]
+    #[arg(long, env = "SMILINGCHAT_CRASH_MODE", value_name = "exit|hang|unready", default_value = "exit")]
     pub mode: CrashMode,
 
     /// File with the token that POST /api/crash requires; `serve --crash-token-file` reads the same variable

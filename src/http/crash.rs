@@ -48,7 +48,7 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
         return Err(Refusal::permanent(ErrorCode::Unauthorized, message));
     }
     if !is_json(&head.headers) {
-        return Err(wrong_body(ErrorCode::UnsupportedMediaType, "the content type is missing or another"));
+        return Err(wrong_body(ErrorCode::UnsupportedMediaType, "the content type is missing or different"));
     }
     let bad = |why: &str| wrong_body(ErrorCode::BadRequest, why);
     let body = body.map_err(|_| bad(&format!("the body has more than {MAX_BODY_BYTES} bytes or was cut off")))?;

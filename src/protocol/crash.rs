@@ -8,7 +8,7 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr, VariantArray,
 )]
 #[serde(rename_all = "snake_case", try_from = "String")]
-#[strum(serialize_all = "snake_case")]
+#[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = no_mode)]
 pub enum CrashMode {
     /// The process aborts without clean-up.
     #[default]
@@ -21,11 +21,15 @@ pub enum CrashMode {
 
 /// Serde would also read a mode from an object, such as `{"exit":null}`.
 impl TryFrom<String> for CrashMode {
-    type Error = strum::ParseError;
+    type Error = String;
 
-    fn try_from(name: String) -> Result<Self, Self::Error> {
+    fn try_from(name: String) -> Result<Self, String> {
         name.parse()
     }
+}
+
+fn no_mode(_: &str) -> String {
+    "give exit, hang or unready".to_owned()
 }
 
 /// A request for a crash.

@@ -39,7 +39,7 @@ impl Session {
         let new = NewSmile { id: id.clone(), from: self.user.clone(), to, faces };
         let by_rate = || admit(&mut self.smiles, &self.context.replica.capacity, now);
         self.context.queue.submit(new, now, &self.subscription.outbox, by_rate)?;
-        // In time: the session takes the answer from its outbox only after this frame.
+        // Not too late: the session takes answers from its outbox only after it has handled this frame.
         self.in_flight.push_back(SmileInFlight { id, named, admitted_at: now });
         Ok(())
     }

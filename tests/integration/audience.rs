@@ -77,7 +77,8 @@ async fn the_code_fills_the_screen(browser: &Browser, address: &str) {
     browser.run(press, &json!([])).await;
     eventually("the code fills the screen", async || browser.count("dialog[open] img:not([hidden])").await == 1).await;
     let large = "const { width, height } = document.querySelector('dialog[open]').getBoundingClientRect();
-        return [width === document.documentElement.clientWidth, height === innerHeight, document.querySelector('dialog[open] strong').textContent]";
+        const { textContent } = document.querySelector('dialog[open] strong');
+        return [width === document.documentElement.clientWidth, height === innerHeight, textContent]";
     let short = address.trim_start_matches("http://");
     assert_eq!(browser.run(large, &json!([])).await, json!([true, true, short]));
     browser.run(press, &json!([])).await;

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use sqlx::mysql::{MySqlDatabaseError, MySqlRow};
 use sqlx::{Connection, Executor, FromRow, MySqlConnection, Row};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::server::{MySqlServer, MySqlSession};
 use super::statements;
@@ -78,50 +78,50 @@ impl Connections {
     /// Waiters for a place are served in order, and fail after [`ANSWER_TIMEOUT`].
     pub(super) async fn take(self: &Arc<Self>) -> sqlx::Result<PooledConnection<'_>> {
         let place = tokio::time::timeout(ANSWER_TIMEOUT, Arc::clone(&self.places).acquire_owned()).await;
-        let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
-        let (session, place) = match self.take_idle().await {
-            Some(idle) => (idle, place),
-            None => self.open(place).await?,
+        let mut place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
+        let session = loop {
+            match self.take_idle().await {
+                Some(idle) => break idle,
+                None => place = self.open(place).await?,
+            }
         };
         self.under_way.lock().push(session.id);
         Ok(PooledConnection { session, connections: self, _place: place })
     }
 
-    /// If the future is dropped, the new connection becomes idle once it is open. Otherwise a caller whose time limit
-    /// is shorter than a handshake would never get a connection. Fails as soon as all connections are discarded, since
-    /// this attempt may wait for a server that no longer answers.
-    async fn open(self: &Arc<Self>, place: OwnedSemaphorePermit) -> sqlx::Result<(MySqlSession, OwnedSemaphorePermit)> {
-        self.idle.lock().clear();
-        let (connections, (opened, opening)) = (Arc::clone(self), oneshot::channel());
-        let mut generations = self.server.generation.subscribe();
-        tokio::spawn(async move {
+    /// Opens an idle connection, even if the future is dropped: otherwise a caller whose time limit is shorter than a
+    /// handshake would never get a connection. Fails as soon as all connections are discarded, since this attempt may
+    /// wait for a server that no longer answers.
+    async fn open(self: &Arc<Self>, place: OwnedSemaphorePermit) -> sqlx::Result<OwnedSemaphorePermit> {
+        let (connections, mut generations) = (Arc::clone(self), self.server.generation.subscribe());
+        let opened = tokio::spawn(async move {
             let new = async {
                 let mut new = connections.server.connect().await?;
                 within(ANSWER_TIMEOUT, connections.bound_abandoned(&mut new.connection)).await?;
-                Ok(new)
+                Ok::<_, sqlx::Error>(new)
             };
             let new = tokio::select! {
                 // The attempt itself may discard all connections, namely when it finds another server.
                 biased;
-                new = new => new.map(|new| (new, place)),
-                _ = generations.changed() => Err(discarded()),
+                new = new => new?,
+                _ = generations.changed() => return Err(discarded()),
             };
-            if let Err(Ok((unclaimed, _place))) = opened.send(new) {
-                connections.idle.lock().push((unclaimed, Instant::now()));
-            }
+            connections.idle.lock().push((new, Instant::now()));
+            Ok(place)
         });
-        opening.await.unwrap_or(Err(sqlx::Error::PoolClosed))
+        opened.await.unwrap_or(Err(sqlx::Error::PoolClosed))
     }
 
     /// Tries only the connection that became idle last. If that connection is dead, has been idle for too long or
-    /// belongs to an earlier generation, the connections that became idle before it are no better.
+    /// belongs to an earlier generation, the connections that became idle before it are no better, and are closed.
     async fn take_idle(&self) -> Option<MySqlSession> {
         let (mut idle, since) = self.idle.lock().pop()?;
-        if idle.generation != self.server.generation() {
-            return None;
-        }
         let silent = since.elapsed();
-        let alive = silent < TRUSTED || silent < KEPT && self.server.answers_ping(&mut idle.connection).await;
+        let alive = idle.generation == self.server.generation()
+            && (silent < TRUSTED || silent < KEPT && self.server.answers_ping(&mut idle.connection).await);
+        if !alive {
+            self.idle.lock().clear();
+        }
         alive.then_some(idle)
     }
 
@@ -206,7 +206,7 @@ impl Connections {
 }
 
 impl PooledConnection<'_> {
-    /// Discards all connections after an error that shows that the server is not the primary. Asks nothing if all
+    /// Discards all connections after an error that shows that the server is not the primary. Runs nothing if all
     /// connections have been discarded since this one was checked or opened; the wait for the answer ends early when
     /// that happens.
     pub(super) async fn run<T, Answer>(self, statement: impl FnOnce(MySqlConnection) -> Answer) -> sqlx::Result<T>

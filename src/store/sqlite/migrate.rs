@@ -19,8 +19,8 @@ const IS_THERE: &str = "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'smiles_
 /// [`Sqlite::starts`](super::Sqlite::starts).
 pub(super) async fn open(connection: &mut SqliteConnection) -> sqlx::Result<(UserDirectory, [u8; 16], i64)> {
     refuse_foreign(sqlx::query_scalar(IS_OWN).fetch_one(&mut *connection).await?)?;
-    connection.execute(WAL).await?;
     sqlx::migrate!("sql/sqlite").run_direct(None, connection, false).await?;
+    connection.execute(WAL).await?;
     let users = sqlx::query_as("SELECT id, name, face FROM users ORDER BY id").fetch_all(&mut *connection).await?;
     let directory = UserDirectory::new(users);
     while sqlx::query_scalar::<_, i64>(IS_THERE).fetch_one(&mut *connection).await? > 0 {
