@@ -230,8 +230,11 @@ pub fn secret(file: Option<&Path>, what: &str) -> Result<Option<String>, Invalid
 pub fn crash_token(file: Option<&Path>, variable: &str) -> Result<Option<String>, InvalidValue> {
     let what = format!("token ({variable})");
     let token = secret(file, &what)?;
-    if token.as_ref().is_some_and(|token| token.contains(char::is_control)) {
-        return Err(format!("the {what} contains a line break or another control character").into());
+    if let Some(file) = file
+        && token.as_ref().is_some_and(|token| token.contains(char::is_control))
+    {
+        let file = file.display();
+        return Err(format!("the {what} in {file} contains a line break or another control character").into());
     }
     Ok(token)
 }

@@ -50,7 +50,7 @@ async fn a_token_that_no_client_can_send_is_refused() {
         let (code, said) = refusal(arguments, &[]).await;
         assert_eq!((code, said.lines().count()), (Some(status), 1), "{arguments:?}: {said}");
         assert!(
-            said.contains("CRASH_TOKEN_FILE) contains a line break"),
+            said.contains("CRASH_TOKEN_FILE)") && said.contains(&format!("in {file} contains a line break")),
             "{arguments:?}: the error lacked the variable, the file or the reason: {said}"
         );
     }
