@@ -176,10 +176,8 @@ impl Session {
                     Some(Due::Ping) => self.socket.ping().await?,
                     // The pong may be among what has arrived: of two ready branches, `select!` takes a random one.
                     Some(Due::NoPong) => match unconstrained(self.socket.next()).now_or_never() {
-                        Some(incoming) if !self.heartbeat.has_given_up(Instant::now()) => {
-                            self.receive(incoming?).await?;
-                        }
-                        _ => return Err(End::ByServer(CloseReason::NoPong)),
+                        Some(incoming) => self.receive(incoming?).await?,
+                        None => return Err(End::ByServer(CloseReason::NoPong)),
                     },
                     None => {}
                 },

@@ -11,7 +11,7 @@ pub(super) enum Due {
     NoPong,
 }
 
-/// How late a session may check for an overdue pong. A session that checks even later was blocked in a write or in a
+/// How late a session may notice an overdue pong. A session that notices it even later was blocked in a write or in a
 /// read from the store, or the whole process stalled.
 const STALL: Duration = Duration::from_secs(1);
 
@@ -21,15 +21,13 @@ pub(super) struct Heartbeat {
     pub(super) deadline: Instant,
     /// When the unanswered ping was sent; `None` if no ping is unanswered.
     pinged_at: Option<Instant>,
-    /// The last check that reported a missing pong.
-    checked_at: Instant,
 }
 
 impl Heartbeat {
     /// Randomizes the first interval, so that sessions opened together do not ping together.
     pub(super) fn new(times: SessionTimes, now: Instant) -> Self {
         let first = times.ping_interval.mul_f64(rand::random_range(0.5..=1.0));
-        Self { times, deadline: now + first, pinged_at: None, checked_at: now }
+        Self { times, deadline: now + first, pinged_at: None }
     }
 
     /// `None` before the deadline, and when the deadline moves because the session does not read from its socket
@@ -44,18 +42,11 @@ impl Heartbeat {
             return Some(Due::Ping);
         }
         // The session may have read nothing since the ping, so the pong may still be in the socket's buffer.
-        if !reads || now > self.deadline.max(self.checked_at) + STALL {
+        if !reads || now > self.deadline + STALL {
             self.deadline = now + self.times.pong_timeout;
             return None;
         }
-        self.checked_at = now;
         Some(Due::NoPong)
-    }
-
-    /// Whether the pong is so late that the session reads no more of what has arrived before it closes: a client that
-    /// sends without pause would keep the session open forever.
-    pub(super) fn has_given_up(&self, now: Instant) -> bool {
-        now > self.deadline + self.times.pong_timeout
     }
 
     /// Records a pong: the next ping is due one interval after the last ping, or immediately if that time has passed.

@@ -24,7 +24,7 @@ pub(crate) const PONG: u8 = 0xA;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 pub(crate) struct RawClient {
-    pub(crate) stream: TcpStream,
+    stream: TcpStream,
 }
 
 impl RawClient {
