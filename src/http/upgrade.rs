@@ -17,6 +17,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -46,13 +47,13 @@ pub(super) async fn open(State(app): State<Arc<AppState>>, mut request: Request)
             start(&app, hyper::upgrade::on(&mut request), opening);
             Ok(response)
         }
-        Err(error) => Ok(upgrade_required(&error, request.headers())),
+        Err(error) => Ok(upgrade_required(&error.to_string(), request.headers())),
     }
 }
 
 /// The answer to a handshake (RFC 6455, section 4.2.1). tungstenite reads only the first line of `Connection`, and only
-/// one protocol in `Upgrade`, so each of these lists is replaced by the item that matters. tungstenite accepts any key.
-fn accept(request: &mut Request) -> Result<Response, String> {
+/// one protocol in `Upgrade`, so each of these lists is replaced by the item that matters.
+fn accept(request: &mut Request) -> Result<Response, Error> {
     let headers = request.headers_mut();
     for (name, item) in [(header::CONNECTION, "upgrade"), (header::UPGRADE, "websocket")] {
         let lines = headers.get_all(&name).iter().filter_map(|line| line.to_str().ok());
@@ -60,15 +61,7 @@ fn accept(request: &mut Request) -> Result<Response, String> {
             headers.insert(name, HeaderValue::from_static(item));
         }
     }
-    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
-    let has_valid_key = keys.next().is_none_or(is_of_16_bytes) && keys.next().is_none();
-    let response = create_response_with_body(request, Body::empty).map_err(|error| error.to_string())?;
-    if has_valid_key { Ok(response) } else { Err("Sec-WebSocket-Key must be 16 bytes in base64".to_owned()) }
-}
-
-fn is_of_16_bytes(base64: &HeaderValue) -> bool {
-    let digits = base64.as_bytes().strip_suffix(b"==").unwrap_or_default();
-    digits.len() == 22 && digits.iter().all(|digit| digit.is_ascii_alphanumeric() || b"+/".contains(digit))
+    create_response_with_body(request, Body::empty)
 }
 
 /// A session that may begin: its user, where it starts, and its place among the sessions.

@@ -214,26 +214,6 @@ async fn connection_and_upgrade_may_be_lists() {
 }
 
 #[tokio::test]
-async fn a_handshake_has_one_key_of_16_bytes() {
-    let replica = TestReplica::start(&[]).await;
-    let other_key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAA+/AA==";
-    for (keys, expected) in [
-        (&[KEY][..], 101),
-        (&[other_key], 101),
-        (&[], 426),
-        (&["Sec-WebSocket-Key:"], 426),
-        (&["Sec-WebSocket-Key: abc"], 426),
-        (&["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAA"], 426),
-        (&["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAA="], 426),
-        (&["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAA-_AA=="], 426),
-        (&[KEY, other_key], 426),
-    ] {
-        let fields = [&["Host: chat.example", "Connection: Upgrade", "Upgrade: websocket", VERSION], keys].concat();
-        assert_eq!(status(replica.address, UPGRADE, &fields).await, expected, "{keys:?}");
-    }
-}
-
-#[tokio::test]
 async fn a_request_has_one_host_header() {
     let replica = TestReplica::start(&[]).await;
     let own = &*format!("Host: {}", replica.address);
