@@ -1,4 +1,5 @@
-// The last smiles from people to simulated users. They take the place of the tagline, so that nothing moves.
+// The last smiles from people to simulated users. With their styles, they take the place of the tagline, so that nothing
+// moves.
 
 import { byId, element } from "./dom.js";
 
