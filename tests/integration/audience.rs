@@ -180,6 +180,33 @@ async fn the_preset_receiver_of_a_phone_answers() {
 }
 
 #[tokio::test]
+async fn a_phone_that_reloads_the_page_during_an_outage_sends_the_smiles_of_before() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let store = folder.path().join("chat.db");
+    let mut server = TestProcess::start(&store, &WITH_LIMITS).await;
+    // While the backend of the sessions is away, this one serves the page.
+    let pages = TestProcess::start(&folder.path().join("pages.db"), &WITH_LIMITS).await;
+    let (others, sessions) = (pages.address, server.address);
+    let proxy = http_proxy(false, move |path| if path.starts_with("/ws") { sessions } else { others }).await;
+    let phone = Browser::open("en").await;
+    become_phone(&phone).await;
+    phone.load(&format!("http://{proxy}/join.html")).await;
+    let user = joined(&phone).await;
+    eventually("the phone is live", async || state(&phone).await == "good").await;
+    crash_at_once(&mut server).await;
+    eventually("the phone says that the backend is away", async || state(&phone).await == "bad").await;
+    choose(&phone, "anna").await;
+    tap(&phone, 2).await;
+    assert_eq!(lines(&phone, "sent", "to anna").await, 2);
+    phone.load(&format!("http://{proxy}/join.html")).await;
+    eventually("the backend is away from the new page too", async || state(&phone).await == "bad").await;
+    let server = server.start_again(&store, &WITH_LIMITS).await;
+    assert_eq!(joined(&phone).await, user);
+    eventually("both smiles are stored", async || lines(&phone, "stored", "to anna").await == 2).await;
+    drop(server);
+}
+
+#[tokio::test]
 async fn a_phone_diagnoses_a_proxy_that_rewrites_the_host() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join("chat.db"), &WITH_LIMITS).await;
