@@ -70,7 +70,7 @@ async fn state(phone: &Browser) -> Value {
     phone.run("return document.getElementById('state').dataset.mood", &json!([])).await
 }
 
-/// Opens the large QR code with its key, and closes it.
+/// Opens the full-screen QR code with its key, and closes it.
 async fn the_code_fills_the_screen(browser: &Browser, address: &str) {
     let press = "(document.querySelector('dialog[open]') ?? document.body).dispatchEvent(
         new KeyboardEvent('keydown', { key: 'q', bubbles: true }))";
