@@ -124,8 +124,8 @@ class ReplicaCard {
   }
 
   // The ages come from the server, since the browser's clock may be wrong by hours. A replica on an outdated list may
-  // be down, so its uptime stands still and the age of its heartbeat grows. `freshAge` is the age of the list at its last
-  // paint as an up-to-date list.
+  // be down, so its uptime stands still and the age of its heartbeat grows. `freshAge` is the age of the list when it
+  // was last painted as current.
   #ageText(replica, { age, isStale, freshAge }) {
     const parts = [];
     if (Number.isFinite(replica.uptime_ms) && replica.state !== "lost") {

@@ -41,8 +41,8 @@ export class SimulatedUser {
 
   /**
    * `events` has `sent(user, smile)`, `acked(user, id)`, `received(user, frame, delivers)`,
-   * `visited(frame)` for the smile of a guest except the claim of a phone, `shed(user, frame)`, `refused(user, frame)`, `unreadable()`,
-   * `unvouched()` and `changed(user)`.
+   * `visited(frame)` for the smile of a guest except the claim of a phone, `shed(user, frame)`,
+   * `refused(user, frame)`, `unreadable()`, `unvouched()` and `changed(user)`.
    */
   constructor({ name, face, peer, chance, environment, ledger, events }) {
     const { timers, random, dialQueue, nextId, urlFor, openSocket } = environment;

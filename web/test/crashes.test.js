@@ -242,7 +242,8 @@ test("a request that reached no replica does not hide the crash before it, and i
 test("an unanswered request is linked to its crash even if the next list arrives more than a minute later", () => {
   const steps = [asked(1_000, 1), lost(1_100, "anna", "be.1"), lost(1_100, "bruno", "be.1")];
   const single = after(NO_CRASHES, seen(0, list("ready")), ...steps);
-  const told = ({ incidents }) => incidents.map(({ by, victim, askedAt, losses }) => [by, victim, askedAt, losses.length]);
+  const tell = ({ by, victim, askedAt, losses }) => [by, victim, askedAt, losses.length];
+  const told = ({ incidents }) => incidents.map(tell);
   const crash = [By.PERSON, "be.1", 1_000, 2];
   const back = seen(76_000, [{ id: "be.2", state: "ready" }]);
   assert.deepEqual(told(after(single, back)), [crash]);
@@ -250,11 +251,12 @@ test("an unanswered request is linked to its crash even if the next list arrives
   assert.deepEqual(again, [crash, [By.PERSON, null, 70_000, 0]], "the crash was linked to the later request");
   const pair = after(TWO, asked(1_000, 1), lost(1_100, "anna", "be.1"));
   const other = after(pair, seen(76_000, list("ready", "lost")));
-  assert.deepEqual(told(other), [[By.SOMEBODY, "be.2", 76_000, 0]], "the crash of another replica was linked to the request");
+  assert.deepEqual(told(other), [[By.SOMEBODY, "be.2", 76_000, 0]], "the crash of be.2 was linked to the request");
 });
 
-test("a request of a forgotten run is not linked to a crash minutes later, even if it lost sessions of that replica", () => {
-  const resumed = after(TWO, asked(1_000, 1), lost(1_100, "anna", "be.1"), ["sessionLive", { at: 1_500, user: "anna" }]);
+test("a request of a forgotten run is not linked to a crash minutes later, even if its sessions were lost", () => {
+  const away = after(TWO, asked(1_000, 1), lost(1_100, "anna", "be.1"));
+  const resumed = after(away, ["sessionLive", { at: 1_500, user: "anna" }]);
   const forgotten = after(resumed, ["forgotten", { at: 2_000 }], seen(70_000, list("ready", "ready")));
   const next = after(forgotten, seen(90_000, list("lost", "ready")));
   assert.deepEqual(next.incidents.map(({ by }) => by), [By.SOMEBODY]);

@@ -80,7 +80,7 @@ test("sessions that a replica closed in an orderly way are not lost, even if the
   assert.ok(model.run.crashes.losses.length > 0);
 });
 
-test("sessions that a replica closed in an orderly way are not lost, even if the next attempts get no welcome", async () => {
+test("sessions that a replica closed in an orderly way are not lost, even if they then get no welcome", async () => {
   const stage = staged();
   const { model, backend, passes } = stage;
   await model.open();
