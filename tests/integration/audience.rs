@@ -70,7 +70,7 @@ async fn state(phone: &Browser) -> Value {
     phone.run("return document.getElementById('state').dataset.mood", &json!([])).await
 }
 
-/// Opens the large QR code with its key, and closes it.
+/// Opens the full-screen QR code with its key, and closes it.
 async fn the_code_fills_the_screen(browser: &Browser, address: &str) {
     let press = "(document.querySelector('dialog[open]') ?? document.body).dispatchEvent(
         new KeyboardEvent('keydown', { key: 'q', bubbles: true }))";
@@ -83,6 +83,16 @@ async fn the_code_fills_the_screen(browser: &Browser, address: &str) {
     assert_eq!(browser.run(large, &json!([])).await, json!([true, true, short]));
     browser.run(press, &json!([])).await;
     assert_eq!(browser.count("dialog[open]").await, 0);
+}
+
+/// No single smile, such as the claim of a user, has the texts of all three taps.
+async fn the_page_shows_three_taps_of(browser: &Browser, user: &str) {
+    let taps = ["😀", "😂", "😍"].map(|face| format!("{face} {user}"));
+    eventually("the page shows the smiles from the phone", async || {
+        let room = browser.text("tagline").await;
+        taps.iter().all(|tap| room.contains(tap))
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -146,8 +156,7 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     browser.switch_to(&two).await;
     eventually("the presenter's smile arrives", async || lines(&browser, "heard", "zoe smiles").await == 1).await;
     browser.switch_to(&presenter).await;
-    let from_the_room = async || browser.text("tagline").await.contains(&format!(" {ada}"));
-    eventually("the page shows the smiles from the phone", from_the_room).await;
+    the_page_shows_three_taps_of(&browser, &ada).await;
     let mood = "return document.getElementById('ledger-verdict').dataset.mood";
     eventually("the proof holds", async || browser.run(mood, &json!([])).await == "good").await;
     drop(server);
@@ -168,6 +177,33 @@ async fn the_preset_receiver_of_a_phone_answers() {
     let preset = browser.run("return document.getElementById('to').value", &json!([])).await;
     let answers = format!("{} smiles", preset.as_str().expect("a name"));
     eventually("both smiles are answered", async || lines(&browser, "heard", &answers).await >= 2).await;
+}
+
+#[tokio::test]
+async fn a_phone_that_reloads_the_page_during_an_outage_sends_the_smiles_of_before() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let store = folder.path().join("chat.db");
+    let mut server = TestProcess::start(&store, &WITH_LIMITS).await;
+    // While the backend of the sessions is away, this one serves the page.
+    let pages = TestProcess::start(&folder.path().join("pages.db"), &WITH_LIMITS).await;
+    let (others, sessions) = (pages.address, server.address);
+    let proxy = http_proxy(false, move |path| if path.starts_with("/ws") { sessions } else { others }).await;
+    let phone = Browser::open("en").await;
+    become_phone(&phone).await;
+    phone.load(&format!("http://{proxy}/join.html")).await;
+    let user = joined(&phone).await;
+    eventually("the phone is live", async || state(&phone).await == "good").await;
+    crash_at_once(&mut server).await;
+    eventually("the phone says that the backend is away", async || state(&phone).await == "bad").await;
+    choose(&phone, "anna").await;
+    tap(&phone, 2).await;
+    assert_eq!(lines(&phone, "sent", "to anna").await, 2);
+    phone.load(&format!("http://{proxy}/join.html")).await;
+    eventually("the backend is away from the new page too", async || state(&phone).await == "bad").await;
+    let server = server.start_again(&store, &WITH_LIMITS).await;
+    assert_eq!(joined(&phone).await, user);
+    eventually("both smiles are stored", async || lines(&phone, "stored", "to anna").await == 2).await;
+    drop(server);
 }
 
 #[tokio::test]

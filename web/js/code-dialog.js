@@ -10,14 +10,18 @@ let dialog = null;
 export function showCode(translate) {
   dialog ??= newDialog(translate);
   const { host, pathname } = new URL(byId("join-address").href);
-  const [code, shown] = [byId("join-code"), dialog.querySelector("img")];
-  // The image is in the browser's cache, so the dialog can show it while no backend answers.
-  shown.src = code.src;
-  shown.hidden = code.hidden;
+  showImage();
   // A phone's browser adds the scheme to a typed address.
   setText(dialog.querySelector("strong"), `${host}${pathname}`);
   dialog.querySelector("p").hidden = byId("join-local").hidden;
   dialog.showModal();
+}
+
+function showImage() {
+  const [code, shown] = [byId("join-code"), dialog.querySelector("img")];
+  // The image is in the browser's cache, so the dialog can show it while no backend answers.
+  shown.src = code.src;
+  shown.hidden = code.hidden;
 }
 
 function newDialog(translate) {
@@ -30,9 +34,11 @@ function newDialog(translate) {
   const node = element("dialog", "large", title, image, element("strong"), local, close);
   node.setAttribute("aria-labelledby", title.id);
   close.addEventListener("click", () => node.close());
-  node.addEventListener("keydown", ({ key, repeat }) => {
-    if (!repeat && SHORTCUTS[key.toLowerCase()] === WISH) node.close();
+  // A click on the image moves the focus out of the dialog.
+  document.addEventListener("keydown", ({ key, repeat }) => {
+    if (node.open && !repeat && SHORTCUTS[key.toLowerCase()] === WISH) node.close();
   });
+  byId("join-code").addEventListener("load", showImage);
   document.body.append(node);
   return node;
 }

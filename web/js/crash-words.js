@@ -60,10 +60,10 @@ export class CrashWords {
     ];
   }
 
-  // The times share one unit, so that they fit on a line of a narrow column.
+  // The times share one unit, so that they fit on a line of a narrow column. In seconds, a short time would be 0.0.
   #times(spread) {
     if (spread === null) return this.#time(null);
-    const inSeconds = Math.round(spread.worst) >= SECOND_MS;
+    const inSeconds = Math.round(spread.best) >= SECOND_MS;
     const number = (time) => (inSeconds ? this.#format.rate(time / SECOND_MS) : this.#format.count(time));
     const times = [spread.best, spread.median, spread.worst].map(number);
     return `${times.join(" · ")}\u00a0${inSeconds ? "s" : "ms"}`;

@@ -131,13 +131,13 @@ export function sessionStopped(crashes, event) {
 /** Drops the requests whose victims have stayed unknown: they reached no replica. */
 export function replicasSeen(crashes, { at, replicas }) {
   const draining = replicas.filter(({ state }) => state === "draining").map(({ id }) => id);
-  const isIdle = (incident) => incident.victim === null && !isRecent(incident, at);
-  const { incidents: all } = crashes;
-  const incidents = all.some(isIdle) ? all.filter((incident) => !isIdle(incident)) : all;
-  let next = { ...crashes, incidents, replicas, seenAt: at, orderly: new Set([...crashes.orderly, ...draining]) };
+  let next = { ...crashes, replicas, seenAt: at, orderly: new Set([...crashes.orderly, ...draining]) };
   for (const { kind, replica } of changesBetween(crashes.replicas, replicas)) {
     if (kind === Mark.LOST && !next.orderly.has(replica)) next = lost(next, { at, replica });
   }
+  const isKept = (incident) => incident.victim !== null || isRecent(incident, at);
+  const incidents = next.incidents.every(isKept) ? next.incidents : next.incidents.filter(isKept);
+  next = { ...next, incidents, earlier: next.earlier.filter(isKept) };
   next = each(noticed(next), (incident) => Incidents.replicasSeen(incident, { at, replicas }));
   return arrived(next, crashes.replicas);
 }
@@ -154,11 +154,13 @@ function noticed(crashes) {
 
 // If the crash of the replica is not known, and every recent request has a victim, this page did not request the crash.
 // A crash without a request in this run is noticed late, so the replacement of the replica may be ready already. `at`
-// is before the last list if the loss was attributed to another request until now.
+// is before the last list if the loss was attributed to another request until now. The first list in more than a minute
+// finds requests that are not recent; their lost sessions show whether they crashed the replica.
 function lost(crashes, { at, replica }) {
   const { incidents, earlier, replicas, seenAt } = crashes;
   if (crashOf(crashes, replica)) return crashes;
-  const isUnanswered = (incident) => isUnknown(incident, at) && incident.askedAt <= at;
+  const hasLost = ({ victim, losses }) => victim === null && losses.some((loss) => loss.replica === replica);
+  const isUnanswered = (incident) => (isUnknown(incident, at) || hasLost(incident)) && incident.askedAt <= at;
   const request =
     earlier.find((incident) => incident.victim === replica && isRecent(incident, at)) ??
     [...earlier, ...incidents].find(isUnanswered);

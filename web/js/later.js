@@ -10,10 +10,21 @@ export { SayControl } from "./say-control.js";
 export { ThreadView } from "./thread-view.js";
 export { TimelineTable } from "./timeline-table.js";
 
-// Without these styles, as when the backend has just crashed, the views still work.
+const RETRY_MS = 5_000;
+const LIMIT_MS = 2_000;
+
+// Without these styles, as when the backend has just crashed or hangs, the views still work.
 const styles = document.createElement("link");
 styles.rel = "stylesheet";
 styles.href = new URL("../later.css", import.meta.url).href;
-const settled = new Promise((resolve) => (styles.onload = styles.onerror = resolve));
+const settled = new Promise((resolve) => {
+  styles.onload = resolve;
+  styles.onerror = () => {
+    resolve();
+    // A link that is appended again is requested again.
+    setTimeout(() => document.head.append(styles), RETRY_MS);
+  };
+  setTimeout(resolve, LIMIT_MS);
+});
 document.head.append(styles);
 await settled;

@@ -22,6 +22,7 @@ export class ReplicasView {
   #stale = byId("replicas-stale");
   #empty = byId("replicas-empty");
   #cards = new Map();
+  #freshAge = 0;
 
   constructor({ translate, format, hueOf, onCrash }) {
     this.#translate = translate;
@@ -32,6 +33,7 @@ export class ReplicasView {
 
   /** Takes what `Model.fleet` returns. */
   paint({ replicas, isStale, sessionsOn, age }) {
+    if (!isStale) this.#freshAge = age;
     const present = new Set(replicas.map((replica) => replica.id));
     for (const [id, card] of this.#cards) {
       if (present.has(id)) continue;
@@ -41,7 +43,8 @@ export class ReplicasView {
     for (const replica of replicas) {
       const card = this.#cardOf(replica.id);
       setData(card.node, "hue", String(this.#hueOf(replica.id)));
-      card.paint({ replica, here: sessionsOn.get(replica.id) ?? 0, age, isStale });
+      const here = sessionsOn.get(replica.id) ?? 0;
+      card.paint({ replica, here, age, isStale, freshAge: this.#freshAge });
     }
     setVariable(this.#list, "--count", replicas.length);
     setData(this.#list, "stale", isStale ? "yes" : "no");
@@ -85,7 +88,7 @@ class ReplicaCard {
     this.node = element("li", "replica-card", head, this.#crash, ...facts);
   }
 
-  paint({ replica, here, age, isStale }) {
+  paint({ replica, here, age, isStale, freshAge }) {
     const state = STATES.has(replica.state) ? replica.state : "lost";
     setData(this.node, "state", state);
     setText(this.#name, replica.id);
@@ -95,7 +98,7 @@ class ReplicaCard {
     setText(this.#node, hasNode ? this.#translate("replica.node", { node: replica.node }) : "");
     this.#paintLoad(replica, state, here);
     this.#crash.setAttribute("aria-label", this.#translate("crash.this.label", { replica: replica.id }));
-    setText(this.#age, this.#ageText(replica, age, isStale));
+    setText(this.#age, this.#ageText(replica, { age, isStale, freshAge }));
     setText(this.#version, this.#versionText(replica));
     this.#crash.hidden = state === "lost";
   }
@@ -121,11 +124,12 @@ class ReplicaCard {
   }
 
   // The ages come from the server, since the browser's clock may be wrong by hours. A replica on an outdated list may
-  // be down, so its uptime stands still and the age of its heartbeat grows.
-  #ageText(replica, age, isStale) {
+  // be down, so its uptime stands still and the age of its heartbeat grows. `freshAge` is the age of the list when it
+  // was last painted as current.
+  #ageText(replica, { age, isStale, freshAge }) {
     const parts = [];
     if (Number.isFinite(replica.uptime_ms) && replica.state !== "lost") {
-      const uptime = replica.uptime_ms + (isStale ? 0 : age);
+      const uptime = replica.uptime_ms + freshAge;
       parts.push(this.#translate("replica.uptime", { age: this.#format.duration(uptime) }));
     }
     if (Number.isFinite(replica.heartbeat_age_ms)) {

@@ -1,4 +1,4 @@
-// The last smiles from people to simulated users. They take the place of the tagline, so that nothing moves.
+// The last smiles from people to simulated users. With their styles, they take the tagline's place, so nothing moves.
 
 import { byId, element } from "./dom.js";
 

@@ -11,8 +11,8 @@ const withoutRequest = (run, { at, replica }) => {
   const isIts = (mark) => mark.kind === Mark.ASKED && mark.replica === replica && mark.at === at;
   return { ...run, timeline: { ...run.timeline, marks: run.timeline.marks.filter((mark) => !isIts(mark)) } };
 };
-// Records a change to the list of crashes, and marks each crash request whose victim the change reveals. If the victim was a
-// wrong guess, its mark is removed.
+// Records a change to the list of crashes, and marks each crash request whose victim the change reveals. If the victim
+// was a wrong guess, its mark is removed.
 const crashesAfter = (change) => (run, event) => {
   const next = { ...run, crashes: change(run.crashes, event) };
   if (next.crashes.incidents === run.crashes.incidents) return next;

@@ -22,6 +22,9 @@ const GUESTS = 8;
  */
 const ANSWER = "re-";
 
+/** The id prefix of the smile with which a phone claims its user: nobody tapped it. */
+const CLAIM = "seat-";
+
 export class SimulatedUser {
   #ledger;
   #events;
@@ -38,8 +41,8 @@ export class SimulatedUser {
 
   /**
    * `events` has `sent(user, smile)`, `acked(user, id)`, `received(user, frame, delivers)`,
-   * `visited(frame)` for the smile of a guest, `shed(user, frame)`, `refused(user, frame)`, `unreadable()`,
-   * `unvouched()` and `changed(user)`.
+   * `visited(frame)` for the smile of a guest except the claim of a phone, `shed(user, frame)`,
+   * `refused(user, frame)`, `unreadable()`, `unvouched()` and `changed(user)`.
    */
   constructor({ name, face, peer, chance, environment, ledger, events }) {
     const { timers, random, dialQueue, nextId, urlFor, openSocket } = environment;
@@ -155,7 +158,7 @@ export class SimulatedUser {
 
   #welcomeGuest(frame) {
     if (frame.id.startsWith(ANSWER)) return;
-    this.#events.visited(frame);
+    if (!frame.id.startsWith(CLAIM)) this.#events.visited(frame);
     if (this.#guests.length < GUESTS) this.#guests.push(frame);
   }
 

@@ -17,7 +17,7 @@ export class TimelineTable {
     for (const { at } of timeline.samples) {
       const reading = readingAt(timeline, at);
       const [when, successes, overloads, ...rest] = wordsOf(reading, now);
-      const row = this.#rows.get(reading.sample) ?? this.#added();
+      const row = rows.get(reading.sample) ?? this.#rows.get(reading.sample) ?? this.#added();
       const texts = [when, successes, overloads, rest.join(" · ")];
       texts.forEach((text, column) => setText(row.children[column], text));
       rows.set(reading.sample, row);

@@ -6,7 +6,6 @@ import { newsOf } from "./crash-news.js";
 import { lastOf } from "./crashes.js";
 import { byId, setData, setText } from "./dom.js";
 import { Hues } from "./hues.js";
-import { verdictOf } from "./ledger.js";
 import { PlatformView } from "./platform-view.js";
 import { ReplicasView } from "./replicas-view.js";
 import { statusOf } from "./status.js";
@@ -58,8 +57,7 @@ export function viewsOf({ model, translate, format, announcer, withLater, onCras
   }
 
   function paintCrashes(crashes, now) {
-    const [, , mood] = verdictOf(model.simulation.ledger.totals, model.simulation);
-    recoveryView?.paint({ incident: lastOf(crashes), isClean: mood === "good", now });
+    recoveryView?.paint({ crashes, simulation: model.simulation, now });
     if (crashesView !== null) crashesView.paint(crashes);
     else if (crashes.incidents.length > 0 && crashes.incidents !== incidents) onCrash();
     ({ incidents } = crashes);

@@ -20,18 +20,21 @@ class Node {
   }
 }
 
-/** The texts of the table's rows in its body and in its foot after this many crashes, each lost a second later. */
-function paintedAfter(crashes) {
+/** The texts of the table's rows in its body and in its foot after crashes that were seen after these times. */
+function painted(times) {
   const nodes = new Map();
   const byId = (id) => nodes.get(id) ?? nodes.set(id, new Node()).get(id);
   globalThis.document = { getElementById: byId, createElement: () => new Node() };
-  const incidents = Array.from({ length: crashes }, (_, id) => {
+  const incidents = times.map((time, id) => {
     const incident = incidentOf({ id, at: 10_000 * id, by: By.CHAOS, mode: "exit" });
-    return { ...incident, victim: `be.${id}`, lostAt: incident.askedAt + (id === 0 ? 5_000 : 1_000) };
+    return { ...incident, victim: `be.${id}`, lostAt: incident.askedAt + time };
   });
   new CrashesView({ translate: translator(ENGLISH), format: new Format("en") }).paint({ incidents });
   return ["crashes-body", "crashes-foot"].map((id) => byId(id).children.map(({ text }) => text));
 }
+
+/** What `painted` returns after this many crashes; the first was seen after 5 s, and each other after 1 s. */
+const paintedAfter = (crashes) => painted(Array.from({ length: crashes }, (_, id) => (id === 0 ? 5_000 : 1_000)));
 
 test("the table shows the newest crashes and the number of the others, and its figures cover all crashes", () => {
   const [rows, figures] = paintedAfter(2_000);
@@ -46,4 +49,11 @@ test("the table shows the newest crashes and the number of the others, and its f
 test("while the table has room for all crashes, it has no other row", () => {
   for (const crashes of [1, 50]) assert.equal(paintedAfter(crashes)[0].length, crashes);
   assert.equal(paintedAfter(51)[0].at(-1), "Earlier crashes, in the JSON file: 1");
+});
+
+test("the figures of the table are in seconds only if the best time has at least one", () => {
+  const figuresOf = (times) => painted(times)[1][0];
+  assert.match(figuresOf([40, 1_020, 12]), / 12 · 40 · 1,020\u00a0ms /);
+  assert.match(figuresOf([40, 999.4, 12]), / 12 · 40 · 999\u00a0ms /);
+  assert.match(figuresOf([1_020, 999.5, 2_000]), / 1\.0 · 1\.0 · 2\.0\u00a0s /);
 });

@@ -239,6 +239,38 @@ test("a request that reached no replica does not hide the crash before it, and i
   assert.deepEqual([none.incidents, isOpen(none, 67_000)], [[], false]);
 });
 
+test("an unanswered request is linked to its crash even if the next list arrives more than a minute later", () => {
+  const steps = [asked(1_000, 1), lost(1_100, "anna", "be.1"), lost(1_100, "bruno", "be.1")];
+  const single = after(NO_CRASHES, seen(0, list("ready")), ...steps);
+  const tell = ({ by, victim, askedAt, losses }) => [by, victim, askedAt, losses.length];
+  const told = ({ incidents }) => incidents.map(tell);
+  const crash = [By.PERSON, "be.1", 1_000, 2];
+  const back = seen(76_000, [{ id: "be.2", state: "ready" }]);
+  assert.deepEqual(told(after(single, back)), [crash]);
+  const again = told(after(single, asked(70_000, 2), back));
+  assert.deepEqual(again, [crash, [By.PERSON, null, 70_000, 0]], "the crash was linked to the later request");
+  const pair = after(TWO, asked(1_000, 1), lost(1_100, "anna", "be.1"));
+  const other = after(pair, seen(76_000, list("ready", "lost")));
+  assert.deepEqual(told(other), [[By.SOMEBODY, "be.2", 76_000, 0]], "the crash of be.2 was linked to the request");
+});
+
+test("a request of a forgotten run is not linked to a crash minutes later, even if its sessions were lost", () => {
+  const away = after(TWO, asked(1_000, 1), lost(1_100, "anna", "be.1"));
+  const resumed = after(away, ["sessionLive", { at: 1_500, user: "anna" }]);
+  const forgotten = after(resumed, ["forgotten", { at: 2_000 }], seen(70_000, list("ready", "ready")));
+  const next = after(forgotten, seen(90_000, list("lost", "ready")));
+  assert.deepEqual(next.incidents.map(({ by }) => by), [By.SOMEBODY]);
+});
+
+test("a request is dropped by the first list after a minute that shows no crash, even if sessions were lost", () => {
+  const offline = after(TWO, asked(1_000, 1), lost(1_100, "anna", "be.1"));
+  for (const crashes of [offline, after(TWO, asked(1_000, 1))]) {
+    assert.deepEqual(after(crashes, seen(76_000, list("ready", "ready"))).incidents, []);
+  }
+  const refused = after(offline, ["withdrawn", { id: 1 }], seen(76_000, list("lost", "ready")));
+  assert.deepEqual(refused.incidents.map(({ by, victim }) => [by, victim]), [[By.SOMEBODY, "be.1"]]);
+});
+
 test("an unanswered request is not linked to a crash minutes later", () => {
   const crashes = after(TWO, asked(1_000, 1, { by: By.CHAOS, mode: "hang" }), seen(200_000, list("ready", "lost")));
   assert.deepEqual(crashes.incidents.map(({ victim, by }) => [victim, by]), [["be.2", By.SOMEBODY]]);

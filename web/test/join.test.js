@@ -134,7 +134,9 @@ test("the smiles without an ack survive a reload, for the user that sent them", 
   unsent.settle("b");
   assert.deepEqual(keptFor("me"), [["a", "anna", "😀"], ["c", "anna", "😀"]]);
   assert.deepEqual(keptFor("another"), []);
-  for (const damaged of ["{", "5", "null", '{"user":"me"}', '{"user":"me","smiles":[null,{"to":"anna"}]}']) {
+  assert.deepEqual(keptFor("me"), [], "the smiles outlasted the phone's change of user");
+  const halves = [null, { id: "a" }, { id: "a", to: "anna" }, { id: "a", smile: "😀" }, { to: "anna", smile: "😀" }];
+  for (const damaged of ["{", "5", "null", '{"user":"me"}', JSON.stringify({ user: "me", smiles: halves })]) {
     for (const key of values.keys()) values.set(key, damaged);
     assert.deepEqual(keptFor("me"), [], `${damaged} was taken for smiles`);
   }

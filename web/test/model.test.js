@@ -8,7 +8,7 @@ import { posterOf } from "../js/poster.js";
 import { DEFAULTS } from "../js/settings.js";
 import { TabStorage } from "../js/storage.js";
 import { ENGLISH } from "../js/words-en.js";
-import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
+import { FakeBackend, FakeSocket, FakeTimers, seededRandom } from "./support.js";
 
 const PEOPLE = ["anna", "bruno", "carla", "dario"].map((name) => ({ name, face: "🙂" }));
 
@@ -39,7 +39,7 @@ function staged({ token } = {}) {
       nextId: () => `id-${(id += 1)}`,
       dialQueue: { enter: (dial) => (dial(), () => {}) },
       urlFor: (user, resume) => `ws://h/ws?${new URLSearchParams({ user, ...resume })}`,
-      openSocket: (url) => backend.openSocket(url),
+      openSocket: (url) => (stage.isSilent ? new FakeSocket(url) : backend.openSocket(url)),
     },
     pageUrl: "http://h/",
     fetch: async (url, options) => {
@@ -78,6 +78,21 @@ test("sessions that a replica closed in an orderly way are not lost, even if the
   backend.crash();
   await passes(1_000);
   assert.ok(model.run.crashes.losses.length > 0);
+});
+
+test("sessions that a replica closed in an orderly way are not lost, even if they then get no welcome", async () => {
+  const stage = staged();
+  const { model, backend, passes } = stage;
+  await model.open();
+  model.start();
+  await passes(3_000);
+  stage.isSilent = true;
+  backend.replaceLog();
+  const { users } = model.simulation;
+  const isDone = () => users.every(({ session }) => session.closeReason?.name === "no_welcome");
+  for (let round = 0; !isDone() && round < 600; round += 1) await passes(100);
+  assert.ok(isDone());
+  assert.deepEqual(model.run.crashes.losses, []);
 });
 
 test("a run requested before the users are known begins once they are known, and survives a crash", async () => {
@@ -270,10 +285,12 @@ test("the picture of a run shows its settings, its numbers, its verdict and its 
   const quiet = posterOf({ ...model.record, recordedAt }, words);
   assert.deepEqual([quiet.title, quiet.notes[0], quiet.crashes], ["TheSmilingChat", "Conversations: 2 · 5 smiles/s each", []]);
   assert.equal(quiet.badges[0].number, String(model.record.ledger.acked));
-  assert.match(quiet.facts[0], /Nothing lost|delivered, once/);
+  assert.equal(quiet.facts[0], ENGLISH["ledger.verdict.open"]);
   assert.equal(quiet.facts[3], "none so far");
   await model.crash({});
   await passes(5_000);
   const [head, row] = posterOf({ ...model.record, recordedAt }, words).crashes;
   assert.deepEqual([head[1], row[1], row[2], row[3]], ["Replica", "be.1", "exit", "this page"]);
+  model.stop();
+  assert.notEqual(posterOf({ ...model.record, recordedAt }, words).facts[0], quiet.facts[0]);
 });

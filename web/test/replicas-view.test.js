@@ -51,11 +51,14 @@ test("only a replica with a limit has a meter", () => {
 });
 
 test("the uptime grows until the list is outdated, then the age of the heartbeat grows", () => {
-  const textsOf = (state) => painted(state).map(({ textContent = "" }) => textContent);
-  const agesOf = (state) => textsOf(state).find((text) => text.includes("heartbeat"));
+  const textsOf = (...states) => painted(...states).map(({ textContent = "" }) => textContent);
+  const agesOf = (...states) => textsOf(...states).find((text) => text.includes("heartbeat"));
   const alive = { uptime_ms: 120_000, heartbeat_age_ms: 400 };
   assert.equal(agesOf({ ...alive, age: 3_000 }), "up 2 min 3 s · heartbeat 400 ms ago");
-  assert.equal(agesOf({ ...alive, age: 18_000, isStale: true }), "up 2 min 0 s · heartbeat 18.4 s ago");
+  const outdated = [18_000, 19_000].map((age) => ({ ...alive, age, isStale: true }));
+  assert.equal(agesOf({ ...alive, age: 3_000 }, outdated[0]), "up 2 min 3 s · heartbeat 18.4 s ago");
+  assert.equal(agesOf({ ...alive, age: 3_000 }, ...outdated), "up 2 min 3 s · heartbeat 19.4 s ago");
+  assert.equal(agesOf({ ...alive, age: 3_000 }, ...outdated, alive), "up 2 min 0 s · heartbeat 400 ms ago");
   assert.equal(agesOf({ ...alive, state: "lost", heartbeat_age_ms: 459_200 }), "heartbeat 7 min 39 s ago");
 });
 

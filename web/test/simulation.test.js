@@ -5,6 +5,7 @@ import { DialQueue } from "../js/client/dial-queue.js";
 import { socketUrl } from "../js/client/protocol.js";
 import { LINES_KEPT } from "../js/conversation.js";
 import { UNSETTLED_LIMIT } from "../js/client/outbox.js";
+import { seatId } from "../js/join/seat.js";
 import { Simulation } from "../js/simulation.js";
 import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 
@@ -243,6 +244,23 @@ test("the last smiles of people are kept until the next run, including those tha
   assert.equal(simulation.room.length, 12);
   simulation.run(1);
   assert.deepEqual(simulation.room, []);
+});
+
+test("the smile with which a phone claims its user is answered, but is not a smile from the room", async () => {
+  const { simulation, timers, backend, allLive } = setUp();
+  const heard = [];
+  const phone = new Client({
+    page: "http://h/", user: "guest", timers, random: Math.random, openSocket: (url) => backend.openSocket(url),
+    onSmile: ({ from }) => heard.push(from),
+  });
+  phone.start();
+  simulation.run(1);
+  timers.advanceUntil(allLive);
+  phone.smile("user0", "🙈🙉🙊", seatId(new Date("2026-11-25T12:00:00Z")));
+  phone.smile("user1", "😎");
+  timers.advanceUntil(() => heard.length === 2);
+  assert.deepEqual(heard.sort(), ["user0", "user1"]);
+  assert.deepEqual(simulation.room.map(({ smile }) => smile), ["😎"]);
 });
 
 test("two simulated users do not answer each other forever after a person's smile", () => {

@@ -49,9 +49,12 @@ test("the rows of the table stay in place while a row is added and the oldest on
   const cells = before[0].children.map(({ textContent }) => textContent);
   assert.deepEqual(cells, ["0 ms ago", "1000", "0", "be.1: 4 · be.2: 4"]);
   passes(3_000);
-  const after = paint({ ...timeline, samples: timeline.samples.slice(1) });
+  const later = () => paint({ ...timeline, samples: timeline.samples.slice(1) });
+  const after = later();
   assert.deepEqual(after.slice(1), before.slice(0, 2));
   assert.deepEqual(after.map(({ children: [when] }) => when.textContent), ["0 ms ago", "1000 ms ago", "2000 ms ago"]);
   assert.deepEqual(after[1].children.map(({ changes }) => changes), [2, 1, 1, 1], "an unchanged cell was written");
+  for (const at of [4_000, 4_000]) passes(at);
+  assert.deepEqual(later().slice(1), after, "two samples of the same time have more than one row");
   assert.deepEqual(paint(NO_TIMELINE), []);
 });

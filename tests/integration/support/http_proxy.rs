@@ -37,7 +37,8 @@ async fn pass(mut client: TcpStream, rewritten: Option<SocketAddr>, route: Arc<i
         None => head,
     };
     let head = head.replace("Connection: keep-alive", "Connection: close");
-    let mut server = TcpStream::connect(backend).await.expect("the backend should accept connections");
+    // A backend may be away: then the client's connection closes.
+    let Ok(mut server) = TcpStream::connect(backend).await else { return };
     server.write_all(head.as_bytes()).await.expect("the backend should take the request");
     let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
 }

@@ -1,5 +1,5 @@
 // Limits the number of sessions that connect at the same time. A browser dials only one WebSocket of a host at a time.
-// The time limit of a session would also count the time for which the session's socket waits for other sockets.
+// With a higher limit, a session's time limit would also count the time for which its socket waits for the others.
 
 const DIAL_LIMIT = 1;
 

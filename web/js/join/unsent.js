@@ -4,19 +4,20 @@
 import { parseJson } from "../client/protocol.js";
 
 const KEPT = "smilingchat.unsent";
+const FIELDS = ["id", "to", "smile"];
 
 export class Unsent {
   #storage;
   #user;
   #smiles = [];
 
-  /** Takes over the smiles that the storage holds for this user. */
+  /** Takes over the smiles that the storage holds for this user, and drops those of another user. */
   constructor({ storage, user }) {
     this.#storage = storage;
     this.#user = user;
     const kept = parseJson(storage.getItem(KEPT));
-    if (kept?.user !== user || !Array.isArray(kept.smiles)) return;
-    this.#smiles = kept.smiles.filter((smile) => typeof smile?.id === "string");
+    const isWhole = (smile) => FIELDS.every((field) => typeof smile?.[field] === "string");
+    this.#store(kept?.user === user && Array.isArray(kept.smiles) ? kept.smiles.filter(isWhole) : []);
   }
 
   /** Each smile is `{id, to, smile}`. */
