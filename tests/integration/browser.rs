@@ -122,7 +122,7 @@ async fn stopped(browser: &Browser, server: &TestProcess) -> [u64; 3] {
 async fn causes(browser: &Browser) -> BTreeMap<String, u64> {
     let text = browser.text("overload-causes").await;
     let causes = text.split(" · ").filter_map(|cause| cause.rsplit_once(": "));
-    causes.map(|(name, count)| (name.to_owned(), count.parse().expect("a number"))).collect()
+    causes.map(|(name, count)| (name.to_owned(), count.replace(',', "").parse().expect("a number"))).collect()
 }
 
 /// Allows for smiles that were in transit when the run was stopped.

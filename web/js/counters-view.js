@@ -75,7 +75,7 @@ export class CountersView {
     if (count > this.#lastOverloads) this.#overloadAt = now;
     this.#lastOverloads = count;
     setText(this.#overloads, this.#format.count(count));
-    setText(this.#overloadCauses, causesText(this.#translate, counters.overloadCauses));
+    setText(this.#overloadCauses, causesText({ translate: this.#translate, format: this.#format }, counters.overloadCauses));
     setData(this.#overloadBadge, "counting", now - this.#overloadAt < COUNTING_MS ? "yes" : "no");
   }
 

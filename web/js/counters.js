@@ -2,9 +2,9 @@
 // unreadable frames and resumes with a gap. Also the rate at which a count grows.
 
 /** Each cause is [code, count]. */
-export function causesText(translate, causes) {
+export function causesText({ translate, format }, causes) {
   if (causes.length === 0) return translate("cause.none");
-  return causes.map(([code, n]) => translate(`cause.${code}`, { n })).join(" · ");
+  return causes.map(([code, n]) => translate(`cause.${code}`, { n: format.count(n) })).join(" · ");
 }
 
 export class Counters {

@@ -30,7 +30,7 @@ export function posterOf(run, { translate, format, language }) {
       { label: translate("badge.successes"), number: format.count(ledger.acked), colour: "good", soft: "good-soft" },
       { label: translate("badge.overloads"), number: format.count(turnedAway), colour: "bad", soft: "bad-soft" },
     ],
-    facts: [translate(key, values), ...FACTS.map(numbers), causesText(translate, overloads)],
+    facts: [translate(key, values), ...FACTS.map(numbers), causesText({ translate, format }, overloads)],
     timeline,
     crashes: incidents.length === 0 ? [] : [head, ...new CrashWords({ translate, format }).rowsOf(incidents)],
   };
