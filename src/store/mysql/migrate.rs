@@ -51,7 +51,7 @@ const COUNT_OLD_TABLES: &str = "
 
 /// Temporary errors: the server is stopping, offline or out of connections, it ended this session, another session
 /// holds a lock, or a router has no server.
-const TRANSIENT: [u16; 8] = [1040, 1053, 1203, 1205, 1213, 2003, 3032, 3169];
+const TRANSIENT: [u16; 9] = [1040, 1053, 1203, 1205, 1213, 2003, 3032, 3169, 4031];
 
 /// Errors about the account and its privileges.
 const NO_ACCOUNT: [u16; 2] = [1044, 1045];
